@@ -1,1 +1,43 @@
-fn main() {}
+//! Developer commands of pinnace: `cargo xtask COMMAND`.
+//!
+//! Here: the dispatch by the first word, and how errors and exit statuses leave the process. Not here: the commands
+//! themselves, each a module with a `run(&[String]) -> Result<u8>` that returns the exit status of the process.
+
+mod chroot;
+mod contain;
+mod store;
+mod vm;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
+  chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match args.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "vm" => vm::run(rest),
+        "chroot" => chroot::run(rest),
+        contain::OUTER | contain::INNER => contain::run(command, rest),
+        "help" | "--help" | "-h" => {
+            print!("{USAGE}");
+            Ok(0)
+        }
+        other => Err(anyhow::anyhow!("unknown command {other}\n{USAGE}")),
+    };
+    match outcome {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

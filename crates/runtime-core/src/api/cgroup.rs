@@ -1,0 +1,128 @@
+//! The cgroup traits: a manager places a process before it exists; a cgroup is what it then lives in. Not here: files, D-Bus.
+
+use crate::error::Result;
+use crate::id::ContainerId;
+use crate::spec::{Map, Resources, Str};
+use std::os::fd::OwnedFd;
+
+/// What a manager needs to know to make a container's cgroup.
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupRequest<'a> {
+    /// The container.
+    pub id: &'a ContainerId,
+    /// `linux.cgroupsPath`; its syntax is the manager's.
+    pub cgroups_path: Option<&'a str>,
+    /// `linux.resources`.
+    pub resources: &'a Resources<'a>,
+    /// `annotations`; managers read those of their own.
+    pub annotations: &'a Map<'a, Str<'a>>,
+    /// The runtime has no privileges on the host: a cgroup that cannot be made is not an error unless limits or a path were asked for.
+    pub rootless: bool,
+    /// Host uid and gid of the container's root, where the container has a user namespace and a cgroup namespace of its own and so may
+    /// manage its subtree (cgroup-v2.rst, "Delegation"): the manager makes it the owner of the delegable files.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Where a process that does not exist yet will live.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// Directory of a v2 cgroup, for `CLONE_INTO_CGROUP` (kernel 5.7). Where the kernel lacks that, the launcher opens `cgroup.procs` in it.
+    pub into: Option<OwnedFd>,
+    /// `cgroup.procs` files opened for writing, one a v1 hierarchy: the child writes `0` to each, which moves it without any message
+    /// to the parent.
+    pub join: Vec<OwnedFd>,
+    /// The manager moves the process itself in [`CgroupManager::enter`] (systemd does): the child waits for that before it makes a
+    /// cgroup namespace.
+    pub moved_by_manager: bool,
+    /// What the state file keeps.
+    pub record: CgroupRecord,
+}
+
+/// How the state file names a cgroup.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CgroupRecord {
+    /// [`CgroupManager::name`].
+    pub manager: String,
+    /// Path below the root of each hierarchy, with a leading slash; empty where there is no cgroup.
+    pub path: String,
+    /// systemd unit, where one was made.
+    pub scope: Option<String>,
+}
+
+/// Makes, finds and removes cgroups.
+pub trait CgroupManager: Send + Sync {
+    /// `cgroupfs`, `systemd` or `disabled`; stored in the state file.
+    fn name(&self) -> &'static str;
+
+    /// Prepares everything that can be prepared before the process exists. A manager that needs no pid makes the cgroup and sets the
+    /// limits here, so that they are in force from the process's first instruction.
+    ///
+    /// # Errors
+    /// Nothing is left behind on failure. Texts name the controller and the file.
+    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement>;
+
+    /// Completes the work once the process exists; the limits are in force when this returns.
+    ///
+    /// # Errors
+    /// As [`place`](Self::place); the caller destroys what `place` made, by [`open`](Self::open) on its record.
+    fn enter(&self, request: &CgroupRequest<'_>, placement: &Placement, pid: i32) -> Result<Box<dyn Cgroup>>;
+
+    /// The cgroup of a container made earlier. Opening one that is gone succeeds; its operations then report nothing to do.
+    ///
+    /// # Errors
+    /// A record that is malformed, or hierarchies that cannot be found.
+    fn open(&self, record: &CgroupRecord) -> Result<Box<dyn Cgroup>>;
+}
+
+/// A container's cgroup, in one or several hierarchies.
+pub trait Cgroup {
+    /// Where an additional process (`exec`) will live: the cgroup itself, or `sub` below it, which must exist and must not leave it.
+    /// `init` is the container's first process, whose own cgroup is used where the container's root cgroup holds no processes (EBUSY
+    /// on v2).
+    ///
+    /// # Errors
+    /// `sub` escapes or does not exist, or the cgroup is gone.
+    fn join(&self, sub: Option<&str>, init: i32) -> Result<Placement>;
+
+    /// Changes limits.
+    ///
+    /// # Errors
+    /// Names the file and the value refused.
+    fn apply(&self, resources: &Resources<'_>) -> Result<()>;
+
+    /// All processes in the cgroup and below it, in no order.
+    ///
+    /// # Errors
+    /// Reading fails for another reason than the cgroup being gone.
+    fn pids(&self) -> Result<Vec<i32>>;
+
+    /// Stops (`true`) or continues all processes, and waits until that has happened.
+    ///
+    /// # Errors
+    /// No freezer, or the state was not reached.
+    fn freeze(&self, frozen: bool) -> Result<()>;
+
+    /// Whether the cgroup is frozen; `false` where it is gone.
+    ///
+    /// # Errors
+    /// Reading fails for another reason than the cgroup being gone.
+    fn is_frozen(&self) -> Result<bool>;
+
+    /// Sends `signal` to every process: `cgroup.kill` for SIGKILL where there is one (5.14), else frozen, signalled and thawed.
+    ///
+    /// # Errors
+    /// A process could not be signalled.
+    fn kill(&self, signal: i32) -> Result<()>;
+
+    /// How many processes the kernel's OOM killer has ended here; `None` where the kernel does not say.
+    ///
+    /// # Errors
+    /// Reading fails for another reason than the cgroup being gone.
+    fn oom_kills(&self) -> Result<Option<u64>>;
+
+    /// Kills what is left and removes the cgroup with all below it, depth first, waiting for exiting processes by events, not by sleeping.
+    ///
+    /// # Errors
+    /// Names the pids that keep it busy.
+    fn destroy(&self) -> Result<()>;
+}

@@ -1,0 +1,10 @@
+//! What other crates implement and what embedders call with. Not here: any implementation; nothing of clap, D-Bus or a backend stands in
+//! a signature.
+
+mod cgroup;
+mod logger;
+mod seccomp;
+
+pub use cgroup::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
+pub use logger::{Level, LogBridge, Logger, Record};
+pub use seccomp::{SeccompCompiler, SeccompFeatures, SeccompFilter, SeccompListener, SeccompRequest};
