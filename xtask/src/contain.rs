@@ -9,16 +9,18 @@
 //! Not here: which mounts make a chroot (`chroot.rs`) or a user-mode-linux (`vm/uml.rs`).
 
 use std::fs;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
@@ -38,7 +40,7 @@ pub enum Step {
     Dir(PathBuf),
     /// Mount a new file system: type, target, options.
     Mount(&'static str, PathBuf, String),
-    /// Mount a directory or file, with what is below it, at another place, which is made.
+    /// Mount a directory or file, without the mounts below it, at another place, which is made.
     Bind(PathBuf, PathBuf),
     /// Mount an image of a file system, read-only.
     Image(PathBuf, PathBuf),
@@ -106,16 +108,15 @@ impl Step {
             Step::Mount(kind, target, options) => mount_new(kind, target, options),
             Step::Bind(from, to) => bind(from, to),
             Step::Image(from, to) => mount_image(from, to),
-            Step::Symlink(content, place) => std::os::unix::fs::symlink(content, place)
-                .with_context(|| format!("create symbolic link {}", place.display())),
+            Step::Symlink(content, place) => {
+                std::os::unix::fs::symlink(content, place).with_context(|| format!("create symbolic link {}", place.display()))
+            }
             Step::Root(path) => change_root(path),
             Step::Chroot(path) => {
                 nix::unistd::chroot(path).with_context(|| format!("chroot to {}", path.display()))?;
                 std::env::set_current_dir("/").context("change directory to /")
             }
-            Step::Work(path) => {
-                std::env::set_current_dir(path).with_context(|| format!("change directory to {}", path.display()))
-            }
+            Step::Work(path) => std::env::set_current_dir(path).with_context(|| format!("change directory to {}", path.display())),
             Step::Cgroup(name, place) => enter_cgroup(&place.join(name)),
             Step::Bare => Ok(()),
         }
@@ -157,16 +158,19 @@ impl Plan {
 
 /// Entry of the hidden commands: `__contain PARENT STEP... -- PROGRAM ARG...` and `__contained STEP... -- PROGRAM ARG...`.
 pub fn run(command: &str, args: &[String]) -> Result<u8> {
-    set_pdeathsig(Signal::SIGKILL).context("ask to die with the parent")?;
     // The process that starts us may read its signals from a descriptor: what we run gets them the usual way.
     SigSet::all().thread_unblock().context("unblock signals")?;
     if command == OUTER {
         let (parent, rest) = args.split_first().context("no parent")?;
+        // The outer process has a cgroup to remove, so it is asked to end; everything else is just ended.
+        let farewell = if rest.iter().any(|step| step == "bare") { Signal::SIGKILL } else { Signal::SIGTERM };
+        set_pdeathsig(farewell).context("ask to die with the parent")?;
         if nix::unistd::getppid().to_string() != *parent {
             bail!("the parent ended");
         }
         return outer(rest);
     }
+    set_pdeathsig(Signal::SIGKILL).context("ask to die with the parent")?;
     inner(args)
 }
 
@@ -191,11 +195,13 @@ fn outer(args: &[String]) -> Result<u8> {
     });
     if let Some((name, place)) = cgroup {
         mount_new("cgroup2", place, "")?;
+        remove_stale_cgroups(place, name)?;
         fs::create_dir(place.join(name)).with_context(|| format!("create cgroup {name}"))?;
     }
-    let mut child = Command::new("/proc/self/exe");
-    child.arg(INNER).args(args);
-    let status = child.spawn().and_then(|mut child| child.wait()).context("start the first process")?;
+    let signals = Signals::block()?;
+    let child = Command::new("/proc/self/exe").arg(INNER).args(args).spawn().context("start the first process")?;
+    // A killed first process takes the whole namespace with it.
+    let status = signals.supervise(child, Signal::SIGKILL)?;
     if let Some((name, place)) = cgroup {
         remove_cgroup(&place.join(name))?;
     }
@@ -224,6 +230,47 @@ fn inner(args: &[String]) -> Result<u8> {
     }
 }
 
+/// SIGINT, SIGTERM, SIGHUP and SIGCHLD, read from a descriptor instead of being delivered.
+pub struct Signals {
+    fd: SignalFd,
+}
+
+impl Signals {
+    /// Blocks them in this thread and in those started after.
+    pub fn block() -> Result<Signals> {
+        let mut set = SigSet::empty();
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+            set.add(signal);
+        }
+        set.thread_block().context("block signals")?;
+        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).context("open a signal descriptor")?;
+        Ok(Signals { fd })
+    }
+
+    /// Waits for a child that was started after [`Signals::block`]. SIGTERM and SIGHUP are passed to it as `farewell`;
+    /// SIGINT is left to it, because a terminal sends it to every process of the foreground.
+    pub fn supervise(&self, mut child: Child, farewell: Signal) -> Result<ExitStatus> {
+        let pid = Pid::from_raw(i32::try_from(child.id()).context("process id")?);
+        loop {
+            if let Some(status) = child.try_wait().context("wait for the child")? {
+                return Ok(status);
+            }
+            let info = self.fd.read_signal().context("read a signal")?.context("no signal")?;
+            let number = i32::try_from(info.ssi_signo).context("signal number")?;
+            if matches!(Signal::try_from(number), Ok(Signal::SIGTERM | Signal::SIGHUP)) {
+                // It may have ended in between; then there is nothing to tell it.
+                let _ = kill(pid, farewell);
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
 /// The exit code a shell would report.
 pub fn exit_code(status: ExitStatus) -> u8 {
     let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
@@ -236,8 +283,7 @@ fn mount_new(kind: &str, target: &Path, options: &str) -> Result<()> {
     if !matches!(kind, "overlay" | "tmpfs" | "devpts") {
         flags |= MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     }
-    mount(Some(kind), target, Some(kind), flags, Some(options))
-        .with_context(|| format!("mount {kind} at {}", target.display()))
+    mount(Some(kind), target, Some(kind), flags, Some(options)).with_context(|| format!("mount {kind} at {}", target.display()))
 }
 
 fn bind(from: &Path, to: &Path) -> Result<()> {
@@ -251,8 +297,7 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
         fs::write(to, "").with_context(|| format!("create {}", to.display()))?;
     }
     let none: Option<&str> = None;
-    mount(Some(from), to, none, MsFlags::MS_BIND | MsFlags::MS_REC, none)
-        .with_context(|| format!("bind {} at {}", from.display(), to.display()))
+    mount(Some(from), to, none, MsFlags::MS_BIND, none).with_context(|| format!("bind {} at {}", from.display(), to.display()))
 }
 
 /// `mount -o loop` finds a free loop device and sets it to go away with the mount.
@@ -300,6 +345,22 @@ fn remove_cgroup(cgroup: &Path) -> Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
+}
+
+/// Removes what killed processes left: cgroups that are named like ours, for processes that are gone.
+fn remove_stale_cgroups(root: &Path, name: &str) -> Result<()> {
+    let Some((prefix, _)) = name.rsplit_once('-') else { return Ok(()) };
+    for entry in fs::read_dir(root).with_context(|| format!("read {}", root.display()))? {
+        let entry = entry?.file_name().to_string_lossy().into_owned();
+        if let Some((other, pid)) = entry.rsplit_once('-')
+            && other == prefix
+            && pid.parse::<u32>().is_ok()
+            && !Path::new("/proc").join(pid).exists()
+        {
+            remove_cgroup(&root.join(entry))?;
+        }
+    }
+    Ok(())
 }
 
 fn remove_cgroup_tree(dir: &Path) -> std::io::Result<()> {

@@ -130,9 +130,7 @@ pub fn remove(path: &Path) -> Result<()> {
         Err(error) => Err(error),
     };
     match outcome {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove {}", path.display()))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error).with_context(|| format!("remove {}", path.display())),
         _ => Ok(()),
     }
 }
@@ -225,8 +223,7 @@ pub fn execute(command: &mut std::process::Command) -> Result<()> {
 /// Runs a program to its end and returns its standard output as text.
 pub fn capture(command: &mut std::process::Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output =
-        command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("start {name}"))?;
+    let output = command.stderr(std::process::Stdio::inherit()).output().with_context(|| format!("start {name}"))?;
     if !output.status.success() {
         bail!("{name} ended with {}", output.status);
     }
