@@ -21,7 +21,7 @@ extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
     // A symlink named after an action runs it: `/bin/exit` → `/probe`, for looking up names in $PATH.
     let name = args.first().and_then(|a| a.rsplit('/').next()).unwrap_or("probe");
     let rest: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
-    let called: Vec<&str> = if name.starts_with("do-") { std::iter::once(&name[3..]).chain(rest).collect() } else { rest };
+    let called: Vec<&str> = name.strip_prefix("do-").into_iter().chain(rest).collect();
     for action in called.split(|word| *word == ",") {
         let Some((verb, operands)) = action.split_first() else {
             continue;

@@ -83,8 +83,6 @@ fn process() -> Map<String, Value> {
     set("no_new_privs", unsafe { libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) }.into());
     // SAFETY: as above.
     set("dumpable", unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) }.into());
-    // SAFETY: as above.
-    set("subreaper_parent", unsafe { libc::getppid() }.into());
     set("scheduler", scheduler());
     set("keyring", keyring());
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -1,0 +1,130 @@
+//! Facts about the machine the tests run on, asked once. Only looks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// How the cgroup hierarchies are mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Only v1 hierarchies.
+    V1,
+    /// One v2 tree.
+    V2,
+    /// v1 hierarchies and a v2 tree beside them.
+    Hybrid,
+    /// No cgroup file system at all.
+    None,
+}
+
+/// What is known of this machine.
+#[derive(Debug)]
+pub struct Place {
+    /// The cgroup layout as mounted in this mount namespace.
+    pub layout: Layout,
+    /// Controller → mount point of its v1 hierarchy, or of the v2 tree that has it.
+    pub controllers: BTreeMap<String, PathBuf>,
+    /// Mount points of all cgroup file systems.
+    pub cgroup_mounts: Vec<PathBuf>,
+    /// The mount point of the v2 tree.
+    pub unified: Option<PathBuf>,
+    /// Effective uid 0.
+    pub root: bool,
+    /// An unprivileged process may make a user namespace.
+    pub userns: bool,
+    /// systemd is pid 1.
+    pub systemd: bool,
+    /// The capability that raising limits needs.
+    pub cap_sys_resource: bool,
+}
+
+impl Place {
+    /// The facts, gathered at the first call.
+    pub fn get() -> &'static Place {
+        static PLACE: OnceLock<Place> = OnceLock::new();
+        PLACE.get_or_init(Place::look)
+    }
+
+    fn look() -> Place {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mut controllers = BTreeMap::new();
+        let mut cgroup_mounts = Vec::new();
+        let mut unified = None;
+        let mut v1 = false;
+        for line in mounts.lines() {
+            let Some((left, right)) = line.split_once(" - ") else {
+                continue;
+            };
+            let target = PathBuf::from(left.split(' ').nth(4).unwrap_or_default());
+            let mut right = right.split(' ');
+            let (kind, options) = (right.next(), right.nth(1).unwrap_or_default());
+            match kind {
+                Some("cgroup") => {
+                    v1 = true;
+                    for option in options.split(',') {
+                        controllers.insert(option.to_owned(), target.clone());
+                    }
+                    cgroup_mounts.push(target);
+                }
+                Some("cgroup2") => {
+                    let list = fs::read_to_string(target.join("cgroup.controllers")).unwrap_or_default();
+                    for name in list.split_whitespace() {
+                        controllers.insert(name.to_owned(), target.clone());
+                    }
+                    unified = Some(target.clone());
+                    cgroup_mounts.push(target);
+                }
+                _ => {}
+            }
+        }
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let effective =
+            status.lines().find_map(|l| l.strip_prefix("CapEff:")).and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+        Place {
+            layout: match (v1, &unified) {
+                (true, Some(_)) => Layout::Hybrid,
+                (true, None) => Layout::V1,
+                (false, Some(_)) => Layout::V2,
+                (false, None) => Layout::None,
+            },
+            controllers,
+            cgroup_mounts,
+            unified,
+            root: nix::unistd::geteuid().is_root(),
+            userns: unprivileged_userns(),
+            systemd: Path::new("/run/systemd/system").is_dir(),
+            cap_sys_resource: effective & (1 << 24) != 0,
+        }
+    }
+
+    /// Whether a program is in $PATH.
+    pub fn tool(name: &str) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+    }
+
+    /// The directory of the cgroup `path` (absolute within its hierarchy) where `controller` rules it.
+    pub fn cgroup_dir(&self, controller: &str, path: &str) -> Option<PathBuf> {
+        let mount = self.controllers.get(controller)?;
+        Some(mount.join(path.trim_start_matches('/')))
+    }
+
+    /// Whether `controller` is one of the v2 tree's here.
+    pub fn is_v2(&self, controller: &str) -> bool {
+        self.unified.is_some() && self.controllers.get(controller) == self.unified.as_ref()
+    }
+}
+
+/// Asks util-linux's unshare as an unprivileged user, or as oneself where that is what one is.
+fn unprivileged_userns() -> bool {
+    let mut command = if nix::unistd::geteuid().is_root() {
+        let mut c = Command::new("setpriv");
+        c.args(["--reuid=65534", "--regid=65534", "--clear-groups", "unshare"]);
+        c
+    } else {
+        Command::new("unshare")
+    };
+    command.args(["--user", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}
