@@ -9,6 +9,10 @@ pub mod spec;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+pub mod features;
+#[cfg(feature = "engine")]
+pub mod signals;
+#[cfg(feature = "engine")]
 pub mod state;
 
 pub use error::{Context, Errno, Error, ErrorKind, Result, strerror};

@@ -5,12 +5,14 @@
 //! an error with the field's path in `validate`, not a parse error. Unknown fields are ignored, as the specification demands
 //! ("Extensibility"); the file's bytes are kept verbatim in the state directory.
 
+mod defaults;
 mod linux;
 mod process;
 mod resources;
 mod seccomp;
 mod text;
 
+pub use defaults::DefaultSpec;
 pub use linux::*;
 pub use process::*;
 pub use resources::*;
