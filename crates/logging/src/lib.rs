@@ -1,1 +1,22 @@
-//! To be written.
+//! Loggers of the runtime: standard error and file, as text and as JSON lines. Not here: the `Logger` trait and its bridge from `tracing`
+//! (`runtime_core::api`), which is how libraries emit.
+//!
+//! ```
+//! use pinnace_logging::{Format, Settings, Target, open};
+//! use runtime_core::api::{Level, Record};
+//!
+//! let logger = open(&Settings { target: Target::Stderr, format: Format::Text, level: Level::Error })?;
+//! assert!(!logger.enabled(Level::Debug));
+//! logger.log(&Record { level: Level::Error, message: "open `/x`: No such file or directory" });
+//! # Ok::<(), runtime_core::Error>(())
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod format;
+mod settings;
+mod sink;
+mod time;
+
+pub use settings::{Format, Settings, Target, parse_level};
+pub use sink::open;
+pub use time::Timestamp;

@@ -1,0 +1,123 @@
+//! The loggers. Not here: what a line looks like.
+
+use crate::format::line;
+use crate::settings::{Format, Settings, Target};
+use crate::time::Timestamp;
+use runtime_core::api::{Level, Logger, Record};
+use runtime_core::{Context, Error, ErrorKind, Result};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens the log. Relative paths are taken from the working directory at this moment.
+///
+/// # Errors
+/// The file cannot be opened (`open log file …`); [`ErrorKind::Unsupported`] for a target that is not built in.
+pub fn open(settings: &Settings) -> Result<Arc<dyn Logger>> {
+    let (level, format) = (settings.level, settings.format);
+    let absent = |name| Err(Error::new(ErrorKind::Unsupported, format!("log type `{name}` is not built in")));
+    match &settings.target {
+        Target::Stderr => Ok(Arc::new(StderrLogger { level, format })),
+        Target::File(path) => Ok(Arc::new(FileLogger { level, format, file: append(path)? })),
+        Target::Journald(_) => absent("journald"),
+        Target::Syslog(_) => absent("syslog"),
+    }
+}
+
+fn append(path: &Path) -> Result<File> {
+    OpenOptions::new().append(true).create(true).open(path).context(|| format!("open log file `{}`", path.display()))
+}
+
+/// A record is one write, so that lines of several processes do not mix. A log that cannot be written stops nothing.
+fn emit(mut to: impl Write, text: &str) {
+    let _ = to.write_all(text.as_bytes());
+}
+
+fn to_stderr(record: &Record<'_>, format: Format) {
+    let terminal = format == Format::Text && rustix::termios::isatty(rustix::stdio::stderr());
+    emit(std::io::stderr().lock(), &line(record, format, terminal, Timestamp::now));
+}
+
+struct StderrLogger {
+    level: Level,
+    format: Format,
+}
+
+impl Logger for StderrLogger {
+    fn enabled(&self, level: Level) -> bool {
+        level >= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.level) {
+            to_stderr(record, self.format);
+        }
+    }
+}
+
+/// Errors go to standard error too, as text: whoever called sees them without knowing of the file.
+struct FileLogger {
+    level: Level,
+    format: Format,
+    file: File,
+}
+
+impl Logger for FileLogger {
+    fn enabled(&self, level: Level) -> bool {
+        level >= self.level
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.level) {
+            return;
+        }
+        emit(&self.file, &line(record, self.format, false, Timestamp::now));
+        if record.level == Level::Error {
+            to_stderr(record, Format::Text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use runtime_core::api::LogBridge;
+    use std::fs;
+
+    fn settings(path: &Path, format: Format, level: Level) -> Settings {
+        Settings { target: Target::File(path.into()), format, level }
+    }
+
+    #[test]
+    fn a_file_is_appended_to_and_keeps_only_its_level() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, "before\n").unwrap();
+        let logger = open(&settings(&path, Format::Text, Level::Warning)).unwrap();
+        logger.log(&Record { level: Level::Debug, message: "debug" });
+        logger.log(&Record { level: Level::Warning, message: "warning" });
+        open(&settings(&path, Format::Text, Level::Debug)).unwrap().log(&Record { level: Level::Debug, message: "second" });
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nwarning\nsecond\n");
+    }
+
+    #[test]
+    fn events_of_libraries_arrive_as_json() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.json");
+        let logger = open(&settings(&path, Format::Json, Level::Debug)).unwrap();
+        tracing::subscriber::with_default(LogBridge::new(logger), || tracing::debug!(pid = 3, "made"));
+        let text = fs::read_to_string(&path).unwrap();
+        let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((v["msg"].as_str(), v["level"].as_str()), (Some("made pid=3"), Some("debug")));
+        assert!(text.ends_with("Z\"}\n"), "{text}");
+    }
+
+    #[test]
+    fn failures_to_open_name_the_file_or_the_type() {
+        let why = |target| open(&Settings { target, ..Settings::default() }).err().unwrap().to_string();
+        assert_eq!(why(Target::File("/nonexistent/log".into())), "open log file `/nonexistent/log`: No such file or directory");
+        assert_eq!(why(Target::Journald("x".into())), "log type `journald` is not built in");
+        assert_eq!(why(Target::Syslog("x".into())), "log type `syslog` is not built in");
+    }
+}
