@@ -1,1 +1,17 @@
-fn main() {}
+//! The command line of pinnace. Not here: anything a container is made of; the libraries do the work, this crate reads arguments, wires
+//! the backends and prints.
+//!
+//! The program has no `fn main` of Rust's: see [`entry`].
+#![cfg_attr(not(test), no_main)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod app;
+mod args;
+mod cmd;
+#[cfg(not(test))]
+mod entry;
+mod global;
+mod output;
+mod persona;
+mod version;
+mod wire;

@@ -1,0 +1,30 @@
+//! Tells the program which commit it was built from: `PINNACE_COMMIT` where that is set (packagers), else what git says, else nothing.
+//! No time and no host name goes in, so that equal sources give equal binaries.
+
+use std::path::Path;
+use std::process::Command;
+
+fn git(args: &[&str]) -> Option<String> {
+    let out = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8(out.stdout).ok()?.trim().to_owned())
+}
+
+/// The files that change when the commit does: HEAD and the branch it names.
+fn watch() {
+    for name in ["HEAD", "packed-refs"].map(str::to_owned).into_iter().chain(git(&["symbolic-ref", "--quiet", "HEAD"])) {
+        if let Some(path) = git(&["rev-parse", "--git-path", &name]).filter(|p| Path::new(p).exists()) {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+}
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=PINNACE_COMMIT");
+    println!("cargo::rerun-if-changed=build.rs");
+    let given = std::env::var("PINNACE_COMMIT").ok().filter(|c| !c.is_empty());
+    let commit = given.or_else(|| {
+        watch();
+        git(&["rev-parse", "HEAD"])
+    });
+    println!("cargo::rustc-env=PINNACE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+}

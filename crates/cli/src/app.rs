@@ -1,0 +1,157 @@
+//! From the command line to the exit status. Not here: what each command does (`cmd`).
+
+use crate::args::{self, Stop};
+use crate::cmd::{self, Context};
+use crate::global;
+use crate::output;
+use crate::persona::Persona;
+use crate::version;
+use pinnace_logging::{Format, Settings, Target};
+use runtime_core::api::{Level, LogBridge, Logger, Record};
+use runtime_core::{Error, Result};
+use std::ffi::OsString;
+use std::sync::Arc;
+
+/// Exit status of a command that failed.
+const FAILURE: i32 = 1;
+/// Exit status for a command line that is wrong.
+const USAGE: i32 = 64;
+
+/// Runs the program; `words` is argv.
+pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
+    let mut words = words.into_iter();
+    let persona = Persona::of(words.next().as_deref());
+    let words: Vec<_> = words.collect();
+    let mut log = Log { logger: None, json_on_stderr: false };
+    match dispatch(persona, &words, &mut log) {
+        Ok(status) => status,
+        Err((at, Stop::Print(text))) => {
+            // The help of a command knows its own name only.
+            let program = at.map_or(String::new(), |_| format!("{} ", persona.name()));
+            match output::print(&text.replacen("Usage: ", &format!("Usage: {program}"), 1)) {
+                Ok(()) => 0,
+                Err(e) => log.fail(&e),
+            }
+        }
+        Err((_, Stop::Failed(e))) => log.fail(&e),
+        Err((at, Stop::Usage(message))) => log.usage(persona, at, &message),
+    }
+}
+
+/// What went wrong, and in which command's options, if not in the global ones.
+type Failure = (Option<&'static str>, Stop);
+
+fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, Failure> {
+    let global = |stop| (None, stop);
+    let failed = |e: Error| (None, Stop::Failed(e));
+    let invocation = global::parse(persona, words).map_err(global)?;
+    let options = &invocation.options;
+    if options.get_flag("version") {
+        return Err(global(Stop::Print(version::text(persona, &global::root(options, persona)))));
+    }
+    let settings = global::log_settings(options).map_err(failed)?;
+    let logger = log.open(&settings).map_err(failed)?;
+    let Some((name, rest)) = &invocation.command else {
+        return Err(failed(Error::invalid("please specify a command")));
+    };
+    let Some(command) = cmd::ALL.iter().find(|c| c.name == name) else {
+        return Err(failed(Error::invalid(format!("unknown command {name}"))));
+    };
+    let matches = args::parse((command.options)(), rest).map_err(|stop| (Some(command.name), stop))?;
+    // The libraries' events; nothing else in this process subscribes, so this cannot fail.
+    let _ = tracing::subscriber::set_global_default(LogBridge::new(logger.clone()));
+    let context =
+        Context { persona, root: global::root(options, persona), cgroup_manager: global::cgroup_manager(options).map_err(failed)?, logger };
+    (command.run)(&context, &matches).map_err(|stop| (Some(command.name), stop))
+}
+
+/// The log, from the moment it is open; before that, standard error.
+struct Log {
+    logger: Option<Arc<dyn Logger>>,
+    json_on_stderr: bool,
+}
+
+impl Log {
+    fn open(&mut self, settings: &Settings) -> Result<Arc<dyn Logger>> {
+        let logger = pinnace_logging::open(settings)?;
+        self.json_on_stderr = settings.target == Target::Stderr && settings.format == Format::Json;
+        self.logger = Some(logger.clone());
+        Ok(logger)
+    }
+
+    fn fail(&self, e: &Error) -> i32 {
+        self.error(&e.to_string());
+        FAILURE
+    }
+
+    fn error(&self, message: &str) {
+        match &self.logger {
+            Some(logger) => logger.log(&Record { level: Level::Error, message }),
+            None => output::complain(&format!("{message}\n")),
+        }
+    }
+
+    /// One error record, and on standard error the hint that getopt's programs give, unless records are what is read there.
+    fn usage(&self, persona: Persona, command: Option<&'static str>, message: &str) -> i32 {
+        let program = command.unwrap_or(persona.name());
+        self.error(&format!("{program}: {message}"));
+        if !self.json_on_stderr {
+            output::complain(&args::hint(&match command {
+                Some(name) => format!("{} {name}", persona.name()),
+                None => persona.name().to_owned(),
+            }));
+        }
+        USAGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(line: &str) -> i32 {
+        run(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn exit_statuses() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().display();
+        for (line, expected) in [
+            ("pinnace --version".to_owned(), 0),
+            ("crun -v".to_owned(), 0),
+            ("pinnace --help".to_owned(), 0),
+            ("pinnace spec --usage".to_owned(), 0),
+            (format!("pinnace --log {dir}/log spec --bundle {dir}"), 0),
+            (format!("pinnace spec --bundle {dir}"), FAILURE),
+            ("pinnace".to_owned(), FAILURE),
+            ("pinnace frobnicate".to_owned(), FAILURE),
+            ("pinnace spec operand".to_owned(), FAILURE),
+            ("pinnace --log-format xml features".to_owned(), FAILURE),
+            ("pinnace --log foo:bar features".to_owned(), FAILURE),
+            ("pinnace --cgroup-manager none features".to_owned(), FAILURE),
+            ("pinnace --frobnicate".to_owned(), USAGE),
+            ("pinnace spec --frobnicate".to_owned(), USAGE),
+            ("pinnace spec --bundle".to_owned(), USAGE),
+        ] {
+            assert_eq!(status(&line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_failure_is_exactly_one_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        for (line, message) in [
+            ("frobnicate", "unknown command frobnicate"),
+            ("spec --frobnicate", "spec: unrecognized option '--frobnicate'"),
+            ("spec --file /nonexistent/x", "open `/nonexistent/x`: No such file or directory"),
+        ] {
+            status(&format!("pinnace --log {} --log-format json {line}", log.display()));
+            let text = std::fs::read_to_string(&log).unwrap();
+            let v: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((v["level"].as_str(), v["msg"].as_str()), (Some("error"), Some(message)));
+            std::fs::remove_file(&log).unwrap();
+        }
+    }
+}
