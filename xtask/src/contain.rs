@@ -230,7 +230,22 @@ fn inner(args: &[String]) -> Result<u8> {
     }
 }
 
-/// SIGINT, SIGTERM, SIGHUP and SIGCHLD, read from a descriptor instead of being delivered.
+/// The error of having been asked to end by a signal.
+#[derive(Debug)]
+pub struct Interrupted(
+    /// Which one.
+    pub Signal,
+);
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ended by {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// SIGINT, SIGTERM, SIGHUP, SIGCHLD and SIGWINCH, read from a descriptor instead of being delivered.
 pub struct Signals {
     fd: SignalFd,
 }
@@ -239,12 +254,19 @@ impl Signals {
     /// Blocks them in this thread and in those started after.
     pub fn block() -> Result<Signals> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGWINCH] {
             set.add(signal);
         }
         set.thread_block().context("block signals")?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC).context("open a signal descriptor")?;
         Ok(Signals { fd })
+    }
+
+    /// Waits for a signal and takes it.
+    pub fn take(&self) -> Result<Option<Signal>> {
+        let Some(info) = self.fd.read_signal().context("read a signal")? else { return Ok(None) };
+        let number = i32::try_from(info.ssi_signo).context("signal number")?;
+        Ok(Signal::try_from(number).ok())
     }
 
     /// Waits for a child that was started after [`Signals::block`]. SIGTERM and SIGHUP are passed to it as `farewell`;
@@ -255,9 +277,7 @@ impl Signals {
             if let Some(status) = child.try_wait().context("wait for the child")? {
                 return Ok(status);
             }
-            let info = self.fd.read_signal().context("read a signal")?.context("no signal")?;
-            let number = i32::try_from(info.ssi_signo).context("signal number")?;
-            if matches!(Signal::try_from(number), Ok(Signal::SIGTERM | Signal::SIGHUP)) {
+            if matches!(self.take()?, Some(Signal::SIGTERM | Signal::SIGHUP)) {
                 // It may have ended in between; then there is nothing to tell it.
                 let _ = kill(pid, farewell);
             }

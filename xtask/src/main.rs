@@ -37,7 +37,9 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            // As a shell reports a command that a signal ended.
+            let signal = error.downcast_ref::<contain::Interrupted>().map(|interrupted| interrupted.0);
+            ExitCode::from(signal.and_then(|signal| u8::try_from(128 + signal as i32).ok()).unwrap_or(1))
         }
     }
 }

@@ -40,14 +40,14 @@ impl Apt {
     pub fn open(store: &Store, name: &str, suites: &[&str]) -> Result<Apt> {
         let mirror = mirror()?;
         let dir = store.dir(format!("apt/{name}"))?;
-        for sub in ["lists/partial", "cache/archives/partial"] {
+        for sub in ["lists/partial", "cache/archives/partial", "preferences.d"] {
             store.dir(format!("apt/{name}/{sub}"))?;
         }
         let sources: String = suites.iter().map(|suite| source(&mirror, suite) + "\n").collect();
         write(&dir.join("sources.list"), &sources)?;
         let config = dir.join("apt.conf");
         let text = format!(
-            "Dir::Etc::sourcelist \"{0}/sources.list\";\nDir::Etc::sourceparts \"-\";\nDir::Etc::preferencesparts \"-\";\n\
+            "Dir::Etc::sourcelist \"{0}/sources.list\";\nDir::Etc::sourceparts \"-\";\nDir::Etc::preferencesparts \"{0}/preferences.d\";\n\
              Dir::State::lists \"{0}/lists\";\nDir::Cache \"{0}/cache\";\nAcquire::Languages \"none\";\n\
              APT::Install-Recommends \"false\";\nAPT::Sandbox::User \"root\";\nAcquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n",
             dir.display()
@@ -64,14 +64,9 @@ impl Apt {
         command
     }
 
-    /// The packages that `package` of `suite` depends on, first choices only.
-    pub fn dependencies(&self, package: &str, suite: &str) -> Result<Vec<String>> {
-        let shown = capture(self.command("apt-cache").args(["show", "--no-all-versions", &format!("{package}/{suite}")]));
-        // apt-cache before trixie does not know the form PACKAGE/SUITE; each configuration holds what it is asked for.
-        let shown = match shown {
-            Ok(text) if !text.trim().is_empty() => text,
-            _ => capture(self.command("apt-cache").args(["show", "--no-all-versions", package]))?,
-        };
+    /// The packages that `package` depends on, first choices only.
+    pub fn dependencies(&self, package: &str) -> Result<Vec<String>> {
+        let shown = capture(self.command("apt-cache").args(["show", "--no-all-versions", package]))?;
         let depends = shown.lines().find_map(|line| line.strip_prefix("Depends: ")).unwrap_or_default();
         let first = |entry: &str| entry.split(['|', '(']).next().unwrap_or_default().trim().to_owned();
         Ok(depends.split(',').map(first).filter(|name| !name.is_empty()).collect())
@@ -103,7 +98,14 @@ impl Apt {
         if let Some(release) = release {
             command.args(["-t", release]);
         }
-        execute(command.args(packages)).with_context(|| format!("install {}", packages.join(" ")))
+        let log = self.config.with_file_name("install.log");
+        let file = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        command.args(packages).stdout(file.try_clone()?).stderr(file);
+        if !command.status().context("start apt-get")?.success() {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            bail!("install {}:\n{said}", packages.join(" "));
+        }
+        Ok(())
     }
 }
 

@@ -77,6 +77,8 @@ pub fn build(store: &Store, progress: &Progress) -> Result<Image> {
 
 /// Makes an ext4 image without a journal: it is never written to after a crash.
 pub fn make_ext4(root: &Path, file: &Path, size: &str) -> Result<()> {
+    // mke2fs remarks on a file that it has to make itself.
+    fs::File::create(file).with_context(|| format!("create {}", file.display()))?;
     let mut command = Command::new("mke2fs");
     command.env("PATH", path_with_sbin()).args(["-q", "-t", "ext4", "-O", "^has_journal", "-m", "0"]);
     command.args(["-E", "lazy_itable_init=1,nodiscard,root_owner=0:0", "-d"]).arg(root).arg(file).arg(size);
