@@ -13,6 +13,7 @@ use crate::command::{Invocation, Output, Running};
 use crate::leftovers;
 use crate::probe;
 use crate::report::Report;
+use crate::runtime::Kind;
 use crate::test::Test;
 
 /// A bundle and the container made from it.
@@ -161,6 +162,25 @@ impl<'t> Container<'t> {
     /// `run` in the foreground; returns at once.
     pub fn spawn(&self) -> Running {
         self.launch("run", &[]).spawn()
+    }
+
+    /// `run`, which must be refused: exit 1, one line with all the `texts`, and nothing left behind.
+    ///
+    /// crun leaves its cgroup where it fails early (`cgroup-after-failure` in docs/crun-compat.md); only that is
+    /// forgiven, and only crun.
+    #[track_caller]
+    pub fn refused(&self, texts: &[&str]) -> Output {
+        let out = self.run().fails_with(texts);
+        self.forget_cgroup_of_crun();
+        self.leaves_nothing();
+        out
+    }
+
+    /// Removes the cgroup that crun leaves when it fails early (`cgroup-after-failure` in docs/crun-compat.md).
+    pub fn forget_cgroup_of_crun(&self) {
+        if self.test.runtime.kind == Kind::Crun {
+            leftovers::clear(&self.id);
+        }
     }
 
     /// `run` of a `report`, parsed.

@@ -72,8 +72,8 @@ pub(crate) fn settle(mut look: impl FnMut() -> Vec<String>) -> Vec<String> {
     }
 }
 
-/// Removes processes and cgroups that a failed test left, so that the machine stays as it was.
-pub(crate) fn clear(id: &str) {
+/// Removes processes and cgroups that a container `id` left after a failure, so that the machine stays as it was.
+pub fn clear(id: &str) {
     for (pid, _) in processes(id) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
     }

@@ -22,7 +22,8 @@
 //! | `PINNACE_IN_VIEW` | the `in-view` program; else found beside the tests |
 //! | `PINNACE_TEST_TMP` | where bundles go; else /dev/shm where it is a tmpfs that allows execution, else $TMPDIR |
 //! | `PINNACE_TEST_SKIPS` | a file that gets one line per skipped test: name, tab, reason |
-//! | `PINNACE_TEST_TIMEOUT` | seconds after which a runtime that hangs is killed and the test fails; 60 |
+//! | `PINNACE_TEST_TIMEOUT` | seconds after which a runtime that hangs is killed and the test fails; 20 |
+//! | `PINNACE_TEST_NO_EXCUSES` | run the tests in which crun differs against crun, too: they fail, or the excuse is void |
 //! | `PINNACE_TRAP_BIN` | a pinnace whose container child must not allocate (feature `trap-alloc`) |
 
 mod command;
@@ -36,14 +37,15 @@ mod runtime;
 mod test;
 pub mod view;
 
-pub use command::{Invocation, Output, Running, eventually};
+pub use command::{Invocation, Output, Running, eventually, log_records, one_error_record};
 pub use console::{ConsoleSocket, Pty};
 pub use container::Container;
+pub use leftovers::clear as clear_up;
 pub use place::{Layout, Place};
 pub use report::Report;
 pub use runtime::{Kind, Runtime};
 pub use serde_json::{Value, json};
-pub use test::{Need, Scope, Test};
+pub use test::{Need, Scope, Test, report_skip};
 
 /// The name of the test function this stands in, as libtest prints it.
 #[macro_export]

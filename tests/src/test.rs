@@ -56,7 +56,9 @@ impl Need {
     fn missing(self, runtime: &Runtime) -> Option<String> {
         let place = Place::get();
         let here = |ok: bool, text: String| (!ok).then_some(text);
-        let crun_minor = (runtime.kind == Kind::Crun).then(|| minor(&runtime.version));
+        // For checking the excuses: without them, crun must fail.
+        let excused = runtime.kind == Kind::Crun && std::env::var_os("PINNACE_TEST_NO_EXCUSES").is_none();
+        let crun_minor = excused.then(|| minor(&runtime.version));
         let differs = |key: &str| format!("crun differs, see `{key}` in docs/crun-compat.md");
         match self {
             Need::Root => here(place.root, "needs root (covered by the run as root)".into()),
@@ -136,13 +138,18 @@ impl Test {
         };
         let reason = by_kind.or_else(|| needs.iter().find_map(|need| need.missing(runtime)));
         if let Some(reason) = reason {
-            skip(name, &reason);
+            report_skip(name, &reason);
             return None;
         }
         let dir = tempfile::Builder::new().prefix("pinnace-test-").tempdir_in(temp_root()).expect("the test's directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("open the test's directory");
         let binary = runtime.path.clone();
         Some(Test { name: name.to_owned(), runtime, binary, user: None, dir, count: Cell::new(0) })
+    }
+
+    /// Reports the test as skipped after it began; return after it.
+    pub fn skip(&self, reason: &str) {
+        report_skip(&self.name, reason);
     }
 
     /// The same test, but the runtime is run by the user `uid`, who owns the directory and has a range of
@@ -199,7 +206,10 @@ impl Test {
 }
 
 /// Reports a skipped test.
-pub(crate) fn skip(name: &str, reason: &str) {
+///
+/// # Panics
+/// If the file named by `PINNACE_TEST_SKIPS` can't be written: a test that goes missing in silence is worse.
+pub fn report_skip(name: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED {name}: {reason}");
     if let Some(path) = std::env::var_os("PINNACE_TEST_SKIPS").filter(|v| !v.is_empty()) {
         let file = OpenOptions::new().create(true).append(true).open(&path);

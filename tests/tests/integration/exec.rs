@@ -196,7 +196,7 @@ fn refuses_what_does_not_run() {
 
 #[test]
 fn missing_command_is_named() {
-    let t = behaviour!(Need::CrunDiffersBefore(28, "exec-exit-code"));
+    let t = behaviour!();
     let c = t.container();
     c.sleeping();
     c.exec(&[], &["/nothing"]).fails_with(&["executable file `/nothing` not found", "No such file or directory"]);

@@ -1,7 +1,29 @@
 //! The integration tests, one file an area. One program, so that it links once and libtest runs all areas in parallel.
 
+mod bad_input;
+mod cgroups;
+mod child_memory;
+mod cli;
+mod compat_doc;
 mod create_start;
+mod devices;
 mod exec;
+mod hooks;
+mod hostile;
+mod kill_delete;
+mod logging;
+mod masks;
 mod mounts;
+mod namespaces;
 mod process;
+mod rootless;
 mod run;
+mod schema;
+mod seccomp;
+mod signals;
+mod spec_examples;
+mod spec_features;
+mod state_list_ps;
+mod system_calls;
+mod terminal;
+mod userns;

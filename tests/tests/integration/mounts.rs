@@ -276,8 +276,7 @@ fn missing_source_is_named() {
     let t = behaviour!();
     let c = t.container();
     bind(&c, "/no/such/source", "/data", &[]);
-    c.run().fails_with(&["/no/such/source", "No such file or directory"]);
-    c.leaves_nothing();
+    c.refused(&["/no/such/source", "No such file or directory"]);
 }
 
 #[test]
@@ -285,8 +284,7 @@ fn unknown_file_system_type_is_named() {
     let t = behaviour!();
     let c = t.container();
     c.mount(json!({ "destination": "/data", "type": "nosuchfs", "source": "x" }));
-    c.run().fails_with(&["data", "No such device"]);
-    c.leaves_nothing();
+    c.refused(&["data", "No such device"]);
 }
 
 #[test]

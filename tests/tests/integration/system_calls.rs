@@ -1,0 +1,66 @@
+//! How many system calls a start needs, runtime and container's child together, and which processes it makes.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use harness::{Layout, Need, Place, json, pinnace_only};
+
+/// The goal for the default `spec` configuration, up to and including the teardown.
+const MOST: usize = 260;
+
+/// Lines of `strace -f` as (pid, the rest), without the probe's own calls after its execve.
+fn calls(text: &str) -> Vec<(String, String)> {
+    let mut after_exec = BTreeSet::new();
+    let mut kept = Vec::new();
+    for line in text.lines() {
+        let Some((pid, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        let (pid, rest) = (pid.to_owned(), rest.trim_start().to_owned());
+        if after_exec.contains(&pid) {
+            continue;
+        }
+        if rest.starts_with("execve(\"/probe\"") {
+            after_exec.insert(pid.clone());
+        }
+        kept.push((pid, rest));
+    }
+    kept
+}
+
+#[test]
+fn a_start_needs_few_of_them() {
+    let t = pinnace_only!(Need::Root, Need::Tool("strace"));
+    if Place::get().layout != Layout::V2 {
+        t.skip("needs a pure cgroup v2 layout (covered by the run in the v2 view)");
+        return;
+    }
+    let c = t.container();
+    c.args(&["/probe", "exit", "0"]);
+    // Once before, so that what a machine's first start makes is there.
+    c.run().code(0);
+    let file = t.dir().join("trace");
+    c.launch("run", &[]).under(&["strace", "-f", "-o", file.to_str().unwrap()]).ok();
+    let text = fs::read_to_string(&file).unwrap();
+    let all = calls(&text);
+    // An interrupted call is written on two lines; signals and exits are none.
+    let counted: Vec<_> = all.iter().filter(|(_, l)| !l.starts_with("<...") && !l.starts_with("---") && !l.starts_with("+++")).collect();
+    let pids: BTreeSet<_> = counted.iter().map(|(pid, _)| pid.clone()).collect();
+    let listing = counted.iter().map(|(pid, l)| format!("{pid} {l}")).collect::<Vec<_>>().join("\n");
+    assert!(counted.len() <= MOST, "{} system calls, at most {MOST} are allowed:\n{listing}", counted.len());
+    assert_eq!(pids.len(), 2, "the runtime and the container's process, and no other:\n{listing}");
+    eprintln!("{} system calls", counted.len());
+}
+
+#[test]
+fn the_start_makes_no_other_program() {
+    let t = pinnace_only!(Need::Root, Need::Tool("strace"));
+    let c = t.container();
+    c.args(&["/probe", "exit", "0"]);
+    c.edit(|s| s["process"]["noNewPrivileges"] = json!(true));
+    let file = t.dir().join("trace");
+    c.launch("run", &[]).under(&["strace", "-f", "-e", "trace=execve,execveat", "-o", file.to_str().unwrap()]).ok();
+    let text = fs::read_to_string(&file).unwrap();
+    let programs: Vec<_> = text.lines().filter(|l| l.contains("execve")).collect();
+    assert_eq!(programs.len(), 2, "the runtime itself and the container's command: {programs:#?}");
+}
