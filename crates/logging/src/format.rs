@@ -1,7 +1,7 @@
 //! Bytes of one record. Not here: where they are written.
 
 use crate::settings::Format;
-use crate::time::Timestamp;
+use runtime_core::Timestamp;
 use runtime_core::api::{Level, Record};
 use std::fmt::Write;
 

@@ -15,8 +15,6 @@
 mod format;
 mod settings;
 mod sink;
-mod time;
 
 pub use settings::{Format, Settings, Target, parse_level};
 pub use sink::open;
-pub use time::Timestamp;

@@ -2,7 +2,7 @@
 
 use crate::format::line;
 use crate::settings::{Format, Settings, Target};
-use crate::time::Timestamp;
+use runtime_core::Timestamp;
 use runtime_core::api::{Level, Logger, Record};
 use runtime_core::{Context, Error, ErrorKind, Result};
 use std::fs::{File, OpenOptions};

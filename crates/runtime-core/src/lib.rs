@@ -5,15 +5,29 @@ pub mod api;
 mod error;
 mod id;
 pub mod spec;
+mod time;
 
+#[cfg(feature = "engine")]
+mod bundle;
 #[cfg(feature = "engine")]
 pub mod engine;
 #[cfg(feature = "engine")]
+mod facts;
+#[cfg(feature = "engine")]
 pub mod features;
+#[cfg(feature = "engine")]
+mod init;
+#[cfg(feature = "engine")]
+mod plan;
 #[cfg(feature = "engine")]
 pub mod signals;
 #[cfg(feature = "engine")]
 pub mod state;
+#[cfg(feature = "engine")]
+mod sys;
+#[cfg(feature = "engine")]
+mod validate;
 
 pub use error::{Context, Errno, Error, ErrorKind, Result, strerror};
 pub use id::{ContainerId, MAX_ID_LEN};
+pub use time::Timestamp;

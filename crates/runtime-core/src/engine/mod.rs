@@ -1,6 +1,14 @@
 //! The parent: one file a verb. Not here: what the child does (`init`), how a container is described on disk (`state`).
 
+mod attach;
+mod console;
+mod failure;
+mod hooks;
+mod launch;
 mod options;
+mod slots;
+mod socket;
+mod supervise;
 
 pub use options::{Backends, CreateOptions, ExecOptions};
 

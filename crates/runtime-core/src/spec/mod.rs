@@ -20,6 +20,7 @@ pub use seccomp::*;
 pub use text::{Map, Str};
 
 use crate::error::{Error, ErrorKind, Result};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 /// `config.json` (config.md).
@@ -53,6 +54,18 @@ pub struct Spec<'a> {
     /// `linux`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linux: Option<Linux<'a>>,
+    /// Sections of other platforms, present or not: a configuration that has one of them and no `linux` is not for this runtime.
+    #[serde(default, skip_serializing)]
+    pub freebsd: Option<IgnoredAny>,
+    /// See [`freebsd`](Self::freebsd).
+    #[serde(default, skip_serializing)]
+    pub solaris: Option<IgnoredAny>,
+    /// See [`freebsd`](Self::freebsd).
+    #[serde(default, skip_serializing)]
+    pub windows: Option<IgnoredAny>,
+    /// See [`freebsd`](Self::freebsd).
+    #[serde(default, skip_serializing)]
+    pub zos: Option<IgnoredAny>,
 }
 
 /// `root`.

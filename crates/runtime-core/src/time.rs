@@ -1,4 +1,4 @@
-//! Wall-clock time as the log prints it. Not here: local time zones; logs are in UTC.
+//! Wall-clock time as logs and state files print it. Not here: local time zones; logs are in UTC.
 
 use std::fmt;
 
@@ -12,8 +12,9 @@ pub struct Timestamp {
 impl Timestamp {
     /// Now.
     pub fn now() -> Self {
-        let t = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Self { seconds: t.tv_sec, nanoseconds: t.tv_nsec }
+        // A clock before 1970 shows as 1970.
+        let t = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self { seconds: t.as_secs().cast_signed(), nanoseconds: t.subsec_nanos().into() }
     }
 
     /// `seconds` and `nanoseconds` (0 to 999,999,999) after 1970-01-01T00:00:00Z.

@@ -1,0 +1,284 @@
+//! `create` and `run`: from a bundle to a container. Not here: the launch itself (`launch`), waiting (`supervise`).
+
+use super::hooks;
+use super::launch::{self, Launched, Parent, Setup};
+use super::slots::{self, Sources};
+use super::supervise::{Supervisor, current_mask};
+use super::{CreateOptions, Runtime, attach, socket};
+use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompRequest};
+use crate::bundle::Bundle;
+use crate::error::{Context, Error, ErrorKind, Result};
+use crate::facts::{self, Facts};
+use crate::id::ContainerId;
+use crate::plan::hooks::Identity;
+use crate::plan::{self, ContainerPlan, Place};
+use crate::spec::{Hooks, Linux, Map, Resources, Spec, Str};
+use crate::state::{ContainerDir, Gate, Record, Store, start_time};
+use crate::time::Timestamp;
+use crate::validate;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+impl Runtime {
+    /// Makes a container whose process waits for [`start`](Self::start).
+    ///
+    /// # Errors
+    /// Anything on the way; nothing is left behind then.
+    pub fn create(&self, id: &ContainerId, options: &CreateOptions) -> Result<()> {
+        let proc = facts::open_proc()?;
+        let bundle = Bundle::open(&proc, &options.bundle, options.config.as_deref())?;
+        let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        let console = self.console(&spec, options, "use --console-socket with create when a terminal is used")?;
+        let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
+        container.launch(console.as_ref().map(|(fd, _)| fd), true, current_mask()?, |_, _| Ok(()))
+    }
+
+    /// Makes a container and starts it. Returns the exit status of its process, 128 + N when signal N ended it, or 0 at once when
+    /// detached.
+    ///
+    /// # Errors
+    /// Anything on the way; nothing is left behind then.
+    pub fn run(&self, id: &ContainerId, options: &CreateOptions) -> Result<i32> {
+        let proc = facts::open_proc()?;
+        let bundle = Bundle::open(&proc, &options.bundle, options.config.as_deref())?;
+        let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        let console = if options.detach || options.console_socket.is_some() {
+            self.console(&spec, options, "use --console-socket with --detach when a terminal is used")?
+        } else {
+            own_console(&spec)?
+        };
+        let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
+        if options.detach {
+            container.launch(console.as_ref().map(|(fd, _)| fd), false, current_mask()?, |_, _| Ok(()))?;
+            return Ok(0);
+        }
+        let supervisor = Supervisor::prepare()?;
+        let (send, receive) = console.map_or((None, None), |(send, receive)| (Some(send), receive));
+        let mut status = 0;
+        container.launch(send.as_ref(), false, supervisor.mask(), |pid, teardown| {
+            let terminal = receive.as_ref().map(socket::recv_fd).transpose()?;
+            status = supervisor.wait(pid, terminal)?;
+            if options.keep { Ok(()) } else { teardown() }
+        })?;
+        Ok(status)
+    }
+
+    /// The engine's socket, where a terminal is asked for.
+    fn console(&self, spec: &Spec<'_>, options: &CreateOptions, missing: &str) -> Result<Option<(OwnedFd, Option<OwnedFd>)>> {
+        if !spec.process.as_ref().is_some_and(|p| p.terminal) {
+            return Ok(None);
+        }
+        match &options.console_socket {
+            Some(path) => Ok(Some((socket::connect(path)?, None))),
+            None => Err(Error::invalid(missing)),
+        }
+    }
+}
+
+/// A pair over which the terminal comes to this process.
+fn own_console(spec: &Spec<'_>) -> Result<Option<(OwnedFd, Option<OwnedFd>)>> {
+    if !spec.process.as_ref().is_some_and(|p| p.terminal) {
+        return Ok(None);
+    }
+    socket::pair().map(|(send, receive)| Some((send, Some(receive))))
+}
+
+/// A container in the making.
+struct Container<'a> {
+    runtime: &'a Runtime,
+    id: &'a ContainerId,
+    options: &'a CreateOptions,
+    proc: &'a OwnedFd,
+    bundle: &'a Bundle,
+    spec: &'a Spec<'a>,
+    rootfs: std::path::PathBuf,
+    facts: Facts,
+    plan: ContainerPlan,
+}
+
+impl<'a> Container<'a> {
+    /// Everything that can be known without touching the host.
+    fn new(
+        runtime: &'a Runtime,
+        id: &'a ContainerId,
+        options: &'a CreateOptions,
+        proc: &'a OwnedFd,
+        bundle: &'a Bundle,
+        spec: &'a Spec<'a>,
+    ) -> Result<Self> {
+        validate::validate(spec)?;
+        let facts = Facts::gather(proc, spec)?;
+        let rootfs = bundle.rootfs(proc, spec)?;
+        let place = Place { id, bundle: &bundle.path, rootfs: &rootfs };
+        let plan = plan::compile(spec, &facts, options, place)?;
+        Ok(Self { runtime, id, options, proc, bundle, spec, rootfs, facts, plan })
+    }
+
+    /// Makes the container; `then` runs while it lives, with its pid and what takes it down.
+    fn launch(
+        self,
+        console: Option<&OwnedFd>,
+        gated: bool,
+        mask: crate::sys::SignalMask,
+        then: impl FnOnce(i32, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        let manager = self.runtime.backends.cgroup_manager(&self.options.cgroup_manager)?;
+        let dir = Store::new(&self.runtime.root).create(self.id)?;
+        let linux = self.spec.linux();
+        let seccomp = self.runtime.seccomp(&linux, &self.spec.annotations)?;
+        let no_limits = Resources::default();
+        let request = self.request(&linux, &no_limits);
+        let placement = manager.place(&request)?;
+        let mut cgroup = CgroupGuard { manager, placement: &placement, armed: true };
+        let gate = gated.then(|| Gate::make(&dir)).transpose()?;
+        let sources = Sources { root: &self.runtime.root, cgroup: &placement.record.path, console, init: 0 };
+        let slots = slots::open(&self.plan.opens, &sources)?;
+        let gate_fd = gate.as_ref().map(Gate::reader);
+        let setup = Setup { proc: self.proc, placement: &placement, seccomp, gate: gate_fd, slots, mask };
+        let mut launched = launch::launch(&self.plan, setup)?;
+        let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
+        let done = launched.drive(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, gated));
+        done.map_err(|e| explain(e, parent.cgroup.as_deref()))?;
+        let pid = launched.keep();
+        cgroup.armed = false;
+        let mut dir = Some(dir.keep());
+        let mut teardown = || {
+            manager.open(&placement.record)?.destroy()?;
+            if let Some(dir) = dir.take() {
+                dir.remove()?;
+            }
+            hooks::run_all(&self.hooks().poststop, &self.identity(), "stopped", 0);
+            Ok(())
+        };
+        then(pid, &mut teardown)
+    }
+
+    fn request<'r>(&'r self, linux: &'r Linux<'r>, none: &'r Resources<'r>) -> CgroupRequest<'r> {
+        let own_cgroup = linux.namespaces.iter().any(|n| n.kind == "cgroup");
+        CgroupRequest {
+            id: self.id,
+            cgroups_path: linux.cgroups_path.as_deref(),
+            resources: linux.resources.as_ref().unwrap_or(none),
+            annotations: &self.spec.annotations,
+            rootless: self.facts.rootless(),
+            owner: self.plan.id_maps.as_ref().filter(|_| own_cgroup).and_then(plan::ids::IdMaps::root),
+        }
+    }
+
+    fn identity(&self) -> Identity<'_> {
+        Identity { id: self.id, bundle: &self.bundle.path, rootfs: &self.rootfs, annotations: &self.spec.annotations }
+    }
+
+    fn hooks(&self) -> std::borrow::Cow<'_, Hooks<'_>> {
+        self.spec.hooks.as_ref().map_or_else(Default::default, std::borrow::Cow::Borrowed)
+    }
+
+    /// Writes everything down once the process is ready, and lets a container that is not to wait go on.
+    fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, gated: bool) -> Result<()> {
+        let pid = launched.pid();
+        dir.write_config(&self.bundle.config)?;
+        dir.write_status(&Record {
+            pid,
+            process_start_time: start_time(pid)?,
+            cgroup: placement.record.clone(),
+            rootfs: self.rootfs.display().to_string(),
+            bundle: self.bundle.path.display().to_string(),
+            created: Timestamp::now().to_string(),
+            owner: Some(owner(self.facts.euid)),
+            detached: self.options.detach || gated,
+            external_descriptors: external_descriptors(self.proc),
+        })?;
+        if !gated {
+            launched.executed()?;
+            hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
+        }
+        if let Some(path) = &self.options.pidfd_socket {
+            socket::send_pidfd(path, pid)?;
+        }
+        self.options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, pid))
+    }
+}
+
+/// What the parent does while the child waits.
+struct Attendant<'a, 'c> {
+    container: &'a Container<'c>,
+    manager: &'a dyn CgroupManager,
+    request: &'a CgroupRequest<'a>,
+    placement: &'a Placement,
+    cgroup: Option<Box<dyn Cgroup>>,
+}
+
+impl Parent for Attendant<'_, '_> {
+    fn attach(&mut self, pid: i32) -> Result<()> {
+        let plan = &self.container.plan;
+        if let Some(maps) = &plan.id_maps {
+            attach::id_maps(self.container.proc, pid, maps)?;
+        }
+        attach::limits(pid, &plan.parent_limits)?;
+        self.cgroup = Some(self.manager.enter(self.request, self.placement, pid)?);
+        Ok(())
+    }
+
+    fn mounted(&mut self, pid: i32) -> Result<()> {
+        let hooks = self.container.hooks();
+        let who = self.container.identity();
+        hooks::run(&hooks.prestart, &who, "created", pid)?;
+        hooks::run(&hooks.create_runtime, &who, "created", pid)
+    }
+}
+
+/// Removes the cgroup of a container that did not come to be.
+struct CgroupGuard<'a> {
+    manager: &'a dyn CgroupManager,
+    placement: &'a Placement,
+    armed: bool,
+}
+
+impl Drop for CgroupGuard<'_> {
+    fn drop(&mut self) {
+        if self.armed
+            && let Err(e) = self.manager.open(&self.placement.record).and_then(|c| c.destroy())
+        {
+            tracing::warn!("{e}");
+        }
+    }
+}
+
+/// Says so when the kernel ended the process for want of memory.
+fn explain(e: Error, cgroup: Option<&dyn Cgroup>) -> Error {
+    match cgroup.and_then(|c| c.oom_kills().ok().flatten()) {
+        Some(1..) => e.context("OOM: the memory limit could be too low"),
+        _ => e,
+    }
+}
+
+impl Runtime {
+    /// The compiled filter of a configuration, if it has a seccomp section.
+    pub(crate) fn seccomp(&self, linux: &Linux<'_>, annotations: &Map<'_, Str<'_>>) -> Result<Option<SeccompFilter>> {
+        let Some(section) = linux.seccomp.map(serde_json::value::RawValue::get).filter(|s| *s != "null") else { return Ok(None) };
+        let missing = || Error::new(ErrorKind::Unsupported, "linux.seccomp: this runtime was built without the feature `seccomp`");
+        let compiler = self.backends.seccomp.as_ref().ok_or_else(missing)?;
+        let cache = self.root.join(".cache/seccomp");
+        let filter = compiler.compile(&SeccompRequest { section, annotations, cache: Some(&cache) })?;
+        if filter.listener.is_some() {
+            return Err(Error::new(ErrorKind::Unsupported, "linux.seccomp.listenerPath: not supported by this version"));
+        }
+        Ok(Some(filter))
+    }
+}
+
+/// Login name of the user, or its number.
+fn owner(euid: u32) -> String {
+    if euid == 0 { "root".to_owned() } else { facts::login_name(euid).unwrap_or_else(|| euid.to_string()) }
+}
+
+/// Where the standard descriptors lead, for a later restore (CRIU's `--external`).
+fn external_descriptors(proc: &OwnedFd) -> Vec<String> {
+    let link = |fd: i32| rustix::fs::readlinkat(proc, format!("self/fd/{fd}"), Vec::new());
+    (0..3).map(|fd| link(fd).map_or_else(|_| "/dev/null".to_owned(), |l| l.to_string_lossy().into_owned())).collect()
+}
+
+/// The pid in decimal, without a line end: engines parse the whole content.
+pub(crate) fn write_pid_file(path: &Path, pid: i32) -> Result<()> {
+    std::fs::write(path, pid.to_string()).context(|| format!("write the pid file `{}`", path.display()))
+}

@@ -1,0 +1,141 @@
+//! `exec`: an additional process in a container. Not here: its steps (`plan::compile_join`), which end like those of `run`.
+
+use super::create::write_pid_file;
+use super::launch::{self, Parent, Setup};
+use super::slots::{self, Sources};
+use super::supervise::{Supervisor, current_mask};
+use super::{ExecOptions, Runtime, attach, socket};
+use crate::error::{Context, Error, Result};
+use crate::facts::{self, Facts};
+use crate::id::ContainerId;
+use crate::plan::{self, ContainerPlan, Target};
+use crate::spec::{Process, Spec, Str};
+use crate::state::{Status, Store};
+use crate::validate;
+use std::path::Path;
+
+impl Runtime {
+    /// Runs a process in a container. Returns its exit status, 128 + N when signal N ended it, or 0 at once when detached.
+    ///
+    /// # Errors
+    /// Anything on the way; no process is left behind then.
+    pub fn exec(&self, id: &ContainerId, options: &ExecOptions) -> Result<i32> {
+        let dir = Store::new(&self.root).open(id)?;
+        let record = dir.read_status()?;
+        match self.status_of(&dir, &record)? {
+            Status::Paused if !options.ignore_paused => return Err(Error::other(format!("the container `{id}` is paused"))),
+            Status::Stopped => return Err(Error::other(format!("the container `{id}` is not running"))),
+            _ => {}
+        }
+        let config = dir.read_config()?;
+        let spec = Spec::parse(&config).map_err(|e| e.context("load the configuration"))?;
+        let file = options.process_file.as_deref().map(read_process).transpose()?;
+        let process = match &file {
+            Some(raw) => from_file(raw, options)?,
+            None => from_options(spec.process.as_ref(), options)?,
+        };
+        validate::process(&process)?;
+        let proc = facts::open_proc()?;
+        let facts = Facts::gather(&proc, &spec)?;
+        let linux = spec.linux();
+        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new(&record.rootfs) };
+        let plan = plan::compile_join(&target, &process, options)?;
+        let seccomp = self.seccomp(&linux, &spec.annotations)?;
+        let cgroup = self.backends.cgroup_manager(&record.cgroup.manager)?.open(&record.cgroup)?;
+        let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
+        let console = console(&process, options)?;
+        let supervisor = if options.detach { None } else { Some(Supervisor::prepare()?) };
+        let mask = supervisor.as_ref().map_or_else(current_mask, |s| Ok(s.mask()))?;
+        let sources =
+            Sources { root: &self.root, cgroup: &record.cgroup.path, console: console.as_ref().map(|(send, _)| send), init: record.pid };
+        let slots = slots::open(&plan.opens, &sources)?;
+        let setup = Setup { proc: &proc, placement: &placement, seccomp, gate: None, slots, mask };
+        let mut launched = launch::launch(&plan, setup)?;
+        launched.drive(&mut Attendant(&plan))?;
+        launched.executed()?;
+        let pid = launched.pid();
+        if let Some(path) = &options.pidfd_socket {
+            socket::send_pidfd(path, pid)?;
+        }
+        if let Some(path) = &options.pid_file {
+            write_pid_file(path, pid)?;
+        }
+        launched.keep();
+        let Some(supervisor) = supervisor else { return Ok(0) };
+        let terminal = console.as_ref().and_then(|(_, receive)| receive.as_ref()).map(socket::recv_fd).transpose()?;
+        supervisor.wait(pid, terminal)
+    }
+}
+
+struct Attendant<'a>(&'a ContainerPlan);
+
+impl Parent for Attendant<'_> {
+    fn attach(&mut self, pid: i32) -> Result<()> {
+        attach::limits(pid, &self.0.parent_limits)
+    }
+    fn mounted(&mut self, _: i32) -> Result<()> {
+        Ok(())
+    }
+}
+
+type Sockets = (std::os::fd::OwnedFd, Option<std::os::fd::OwnedFd>);
+
+fn console(process: &Process<'_>, options: &ExecOptions) -> Result<Option<Sockets>> {
+    match (&options.console_socket, process.terminal) {
+        (_, false) => Ok(None),
+        (Some(path), true) => socket::connect(path).map(|s| Some((s, None))),
+        (None, true) if options.detach => Err(Error::invalid("use --console-socket with --detach when a terminal is used")),
+        (None, true) => socket::pair().map(|(send, receive)| Some((send, Some(receive)))),
+    }
+}
+
+fn read_process(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).context(|| format!("open `{}`", path.display()))
+}
+
+/// The description of a file is complete; only the terminal can be added to it.
+fn from_file<'a>(raw: &'a [u8], options: &ExecOptions) -> Result<Process<'a>> {
+    let mut process: Process<'a> = crate::spec::parse(raw).map_err(|e| e.context("load the process file"))?;
+    process.terminal |= options.tty;
+    Ok(process)
+}
+
+/// The container's own process, changed by the options.
+fn from_options<'a>(base: Option<&Process<'a>>, options: &ExecOptions) -> Result<Process<'a>> {
+    let mut p = base.cloned().ok_or_else(|| Error::invalid("block `process` not found"))?;
+    let strings = |list: &[String]| list.iter().map(|s| Str::from(s.clone())).collect::<Vec<_>>();
+    p.args = strings(&options.args);
+    p.terminal = options.tty;
+    p.console_size = None;
+    for entry in strings(&options.env) {
+        let name = entry.split_once('=').map(|(name, _)| format!("{name}="));
+        if let Some(name) = name {
+            p.env.retain(|old| !old.starts_with(&name));
+        }
+        p.env.push(entry);
+    }
+    if let Some(cwd) = &options.cwd {
+        p.cwd = cwd.clone().into();
+    }
+    if let Some((uid, gid)) = options.user {
+        (p.user.uid, p.user.gid) = (uid, gid);
+        p.user.additional_gids.clear();
+    }
+    p.user.additional_gids.extend(&options.additional_gids);
+    p.no_new_privileges |= options.no_new_privs;
+    if let Some(label) = &options.process_label {
+        p.selinux_label = Some(label.clone().into());
+    }
+    if let Some(profile) = &options.apparmor {
+        p.apparmor_profile = Some(profile.clone().into());
+    }
+    if !options.caps.is_empty() {
+        // As crun: inheritable stays empty (CVE-2022-29162), so the process's children gain nothing.
+        let caps = p.capabilities.get_or_insert_default();
+        for set in [&mut caps.bounding, &mut caps.effective, &mut caps.permitted, &mut caps.ambient] {
+            *set = strings(&options.caps);
+        }
+        caps.inheritable.clear();
+    }
+    Ok(p)
+}

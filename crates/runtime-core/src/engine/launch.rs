@@ -1,0 +1,191 @@
+//! From a plan to a process that waits at the gate or executes its program. Not here: what the parent does for it meanwhile (`attach`,
+//! `hooks`), state files.
+
+use super::failure;
+use super::slots::Slots;
+use crate::api::{Placement, SeccompFilter};
+use crate::error::{Context, Error, Result};
+use crate::init::{self, wire::Kind, wire::Message, wire::Wire};
+use crate::plan::ContainerPlan;
+use crate::plan::namespaces::Attach;
+use crate::plan::step::Step;
+use crate::sys::{self, Errno, Side, SignalMask};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Everything a launch uses beside the plan.
+pub(crate) struct Setup<'a> {
+    pub proc: &'a OwnedFd,
+    pub placement: &'a Placement,
+    pub seccomp: Option<SeccompFilter>,
+    /// Reading end of the fifo; `None` starts at once.
+    pub gate: Option<&'a OwnedFd>,
+    pub slots: Slots,
+    pub mask: SignalMask,
+}
+
+/// What the parent does at the two moments the child waits for it.
+pub(crate) trait Parent {
+    /// The child exists: id maps, limits, the manager's part.
+    fn attach(&mut self, pid: i32) -> Result<()>;
+    /// The mounts are made: hooks.
+    fn mounted(&mut self, pid: i32) -> Result<()>;
+}
+
+/// A process that was launched. Dropping it kills and reaps the process, so that a failure anywhere leaves none behind.
+pub(crate) struct Launched<'a> {
+    plan: &'a ContainerPlan,
+    pid: i32,
+    socket: OwnedFd,
+    await_parent: bool,
+    kept: bool,
+}
+
+/// Clones the child.
+///
+/// # Errors
+/// No process could be made.
+pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<Launched<'a>> {
+    let (mine, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(|| "socketpair")?;
+    let await_parent = plan.id_maps.is_some() || !plan.parent_limits.is_empty() || setup.placement.moved_by_manager;
+    let mut wire = Wire {
+        socket: theirs.as_raw_fd(),
+        proc: setup.proc.as_raw_fd(),
+        join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
+        await_parent,
+        gate: setup.gate.map(AsRawFd::as_raw_fd),
+        seccomp: setup.seccomp.map(|f| (f.program, f.flags)),
+        mask: setup.mask,
+        late_texts: if setup.gate.is_some() { failure::late_texts(&plan.steps) } else { Vec::new() },
+    };
+    let mut slots = setup.slots;
+    let pid = match clone(plan.clone_flags, setup.placement, &mut wire)? {
+        Side::Child => init::run(&plan.steps, &wire, &mut slots.raw),
+        Side::Parent(pid) => pid,
+    };
+    drop(theirs);
+    Ok(Launched { plan, pid, socket: mine, await_parent, kept: false })
+}
+
+/// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
+fn clone(flags: u64, placement: &Placement, wire: &mut Wire) -> Result<Side> {
+    let mut into = placement.into.as_ref();
+    let mut _procs = None;
+    loop {
+        match sys::clone3(flags, libc::SIGCHLD, into.map(AsRawFd::as_raw_fd)) {
+            // E2BIG: the kernel's clone_args has no cgroup yet (before 5.7). ENOSYS: before 5.3, or a filter. EBUSY, EOPNOTSUPP: a
+            // cgroup that takes no process this way; the write says why.
+            Err(Errno(libc::E2BIG | libc::ENOSYS | libc::EINVAL | libc::EBUSY | libc::EOPNOTSUPP)) if into.is_some() => {
+                let procs = into.map(|dir| openat(dir, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
+                if let Some(fd) = procs.transpose().context(|| "open `cgroup.procs`")? {
+                    wire.join.push(fd.as_raw_fd());
+                    _procs = Some(fd);
+                }
+                into = None;
+            }
+            Err(Errno(libc::ENOSYS)) => return sys::clone_legacy(flags, libc::SIGCHLD).context(|| "clone"),
+            r => return r.context(|| "clone"),
+        }
+    }
+}
+
+impl Launched<'_> {
+    /// The process's pid, as the runtime sees it.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Goes along with the child until it is ready to execute its program.
+    ///
+    /// # Errors
+    /// What the child reports, or what `parent` does. The process is gone then.
+    pub(crate) fn drive(&mut self, parent: &mut dyn Parent) -> Result<()> {
+        let moment = Attach::of(&self.plan.steps);
+        let mut forks = self.plan.steps.iter().any(|s| matches!(s, Step::Fork));
+        let mut ready = false;
+        if moment == Attach::Cloned {
+            self.attach(parent)?;
+        }
+        while !ready || forks {
+            let m = self.next()?;
+            match m.kind {
+                Kind::Unshared => self.attach(parent)?,
+                Kind::Forked => {
+                    // The first process has nothing left to do; its end leaves no zombie.
+                    sys::wait4(self.pid, 0).context(|| "waitpid")?;
+                    self.pid = m.value as i32;
+                    forks = false;
+                    if moment == Attach::Forked {
+                        self.attach(parent)?;
+                    }
+                }
+                Kind::Mounted => {
+                    parent.mounted(self.pid)?;
+                    self.go()?;
+                }
+                Kind::Ready => ready = true,
+                Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
+                Kind::Go => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, parent: &mut dyn Parent) -> Result<()> {
+        parent.attach(self.pid)?;
+        if self.await_parent { self.go() } else { Ok(()) }
+    }
+
+    fn go(&self) -> Result<()> {
+        match Message::new(Kind::Go).send(self.socket.as_raw_fd()) {
+            // It died; what it had to say is in the socket.
+            Ok(()) | Err(Errno(libc::EPIPE)) => Ok(()),
+            Err(e) => Err(e).context(|| "send to the container's process"),
+        }
+    }
+
+    fn next(&mut self) -> Result<Message> {
+        match Message::recv(self.socket.as_raw_fd()).context(|| "receive from the container's process")? {
+            Some(m) => Ok(m),
+            None => Err(self.died()),
+        }
+    }
+
+    fn died(&mut self) -> Error {
+        self.kept = true;
+        match sys::wait4(self.pid, 0) {
+            Ok((_, status)) if libc::WIFSIGNALED(status) => {
+                Error::other(format!("the container's process was killed by signal {} before it was ready", libc::WTERMSIG(status)))
+            }
+            Ok((_, status)) => Error::other(format!("the container's process ended with status {status:#x} before it was ready")),
+            Err(_) => Error::other("the container's process ended before it was ready"),
+        }
+    }
+
+    /// Waits until the program is executed, or learns why that failed.
+    ///
+    /// # Errors
+    /// What the child reports; the process is gone then.
+    pub(crate) fn executed(&mut self) -> Result<()> {
+        match Message::recv(self.socket.as_raw_fd()).context(|| "receive from the container's process")? {
+            None => Ok(()),
+            Some(m) => Err(failure::word(&self.plan.steps, &m)),
+        }
+    }
+
+    /// The process stays; its owner waits for it from now on.
+    pub(crate) fn keep(mut self) -> i32 {
+        self.kept = true;
+        self.pid
+    }
+}
+
+impl Drop for Launched<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = sys::kill(self.pid, libc::SIGKILL);
+            let _ = sys::wait4(self.pid, 0);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The descriptors a plan asks its parent to open. Not here: why (`plan::opens`).
+
+use crate::error::{Context, Error, Result};
+use crate::plan::opens::Open;
+use crate::sys;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+/// What the opened things depend on.
+pub(crate) struct Sources<'a> {
+    /// State directory of the runtime, where the empty directory lives.
+    pub root: &'a Path,
+    /// Path of the container's cgroup below each hierarchy.
+    pub cgroup: &'a str,
+    /// The socket the terminal goes to.
+    pub console: Option<&'a OwnedFd>,
+    /// First process of the container that is joined.
+    pub init: i32,
+}
+
+/// The table as the child uses it, and the owners that keep it open.
+pub(crate) struct Slots {
+    pub raw: Vec<RawFd>,
+    _owned: Vec<OwnedFd>,
+}
+
+/// Opens everything.
+///
+/// # Errors
+/// The first thing that cannot be opened, by name.
+pub(crate) fn open(wanted: &[Open], from: &Sources<'_>) -> Result<Slots> {
+    let mut slots = Slots { raw: Vec::with_capacity(wanted.len()), _owned: Vec::new() };
+    for open in wanted {
+        let fd = one(open, from)?;
+        slots.raw.push(match (&fd, open) {
+            (Some(fd), _) => fd.as_raw_fd(),
+            (None, Open::Console) => from.console.map_or(-1, AsRawFd::as_raw_fd),
+            (None, _) => -1,
+        });
+        slots._owned.extend(fd);
+    }
+    Ok(slots)
+}
+
+fn one(open: &Open, from: &Sources<'_>) -> Result<Option<OwnedFd>> {
+    match open {
+        Open::Namespace { kind, path } => openat(CWD, &**path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .context(|| format!("open the {kind} namespace `{path}`"))
+            .map(Some),
+        Open::Null => null().map(Some),
+        Open::EmptyDirectory => empty_directory(from.root).map(Some),
+        Open::Tree { path, recursive, shown } => {
+            tree(path, *recursive).context(|| format!("bind mount `{}` to `{shown}`", path.display())).map(Some)
+        }
+        Open::Cgroup { mount_point } => {
+            let path = format!("{}{}", mount_point.trim_end_matches('/'), from.cgroup);
+            tree(Path::new(&path), false).context(|| format!("bind mount the cgroup `{path}`")).map(Some)
+        }
+        Open::InitPidfd => sys::pidfd(from.init).context(|| format!("pidfd_open {}", from.init)).map(Some),
+        Open::Console | Open::Late => Ok(None),
+    }
+}
+
+/// The host's null device, verified: it hides files, so nothing else may stand in for it.
+fn null() -> Result<OwnedFd> {
+    let fd = openat(CWD, c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/dev/null`")?;
+    let st = sys::fstat(fd.as_raw_fd()).context(|| "fstat `/dev/null`")?;
+    if st.is_char(1, 3) { Ok(fd) } else { Err(Error::other("`/dev/null` is not the null device")) }
+}
+
+/// `.empty-directory` of the state directory, mode 0555.
+fn empty_directory(root: &Path) -> Result<OwnedFd> {
+    let path = root.join(".empty-directory");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(CWD, &path, flags, Mode::empty()) {
+        Err(rustix::io::Errno::NOENT) => {
+            match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
+                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+                Err(e) => return Err(e).context(|| format!("mkdir `{}`", path.display())),
+            }
+            openat(CWD, &path, flags, Mode::empty())
+        }
+        r => r,
+    }
+    .context(|| format!("open `{}`", path.display()))
+}
+
+/// A detached copy of a tree, cut off from what happens to its origin's mounts in the runtime's namespace.
+fn tree(path: &Path, recursive: bool) -> sys::Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| sys::Errno(libc::EINVAL))?;
+    let fd = sys::detached_tree(&path, recursive)?;
+    sys::mount_setattr(fd.as_raw_fd(), recursive, 0, 0, libc::MS_SLAVE)?;
+    Ok(fd)
+}

@@ -1,0 +1,102 @@
+//! Waiting for a foreground process: forwarding signals, reaping orphans, its terminal. This is the one place of the library that
+//! changes the calling process: its signal mask, its subreaper flag, its terminal. Not here: launching.
+
+use super::console::Console;
+use crate::error::{Context, Result};
+use crate::sys::{self, Errno, SignalMask};
+use nix::sys::signal::SigSet;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Signals that wait to be forwarded. Made before the process, so that none is lost in between.
+pub(crate) struct Supervisor {
+    before: SignalMask,
+}
+
+impl Supervisor {
+    /// Blocks all signals, and makes this process the reaper of what the container's processes leave behind.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn prepare() -> Result<Self> {
+        let before = sys::swap_signal_mask(Some(&SignalMask::ALL)).context(|| "sigprocmask")?;
+        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).context(|| "prctl PR_SET_CHILD_SUBREAPER")?;
+        Ok(Self { before })
+    }
+
+    /// The mask of the time before, which the process gets.
+    pub(crate) fn mask(&self) -> SignalMask {
+        self.before
+    }
+
+    /// Waits until `pid` ends; its exit status, 128 + N when signal N ended it.
+    ///
+    /// # Errors
+    /// Waiting or copying fails.
+    pub(crate) fn wait(&self, pid: i32, terminal: Option<OwnedFd>) -> Result<i32> {
+        let Some(master) = terminal else { return self.wait_for_signals(pid) };
+        let mut console = Console::new(master)?;
+        let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).context(|| "signalfd")?;
+        loop {
+            if let Some(status) = reap(pid)? {
+                console.copy(None, true)?;
+                return Ok(status);
+            }
+            console.copy(Some(signals.as_fd()), false)?;
+            while let Some(info) = signals.read_signal().context(|| "signalfd")? {
+                match info.ssi_signo.cast_signed() {
+                    libc::SIGCHLD => {}
+                    libc::SIGWINCH => console.resize(),
+                    n => forward(pid, n),
+                }
+            }
+        }
+    }
+
+    fn wait_for_signals(&self, pid: i32) -> Result<i32> {
+        loop {
+            if let Some(status) = reap(pid)? {
+                return Ok(status);
+            }
+            match sys::wait_signal().context(|| "sigwait")? {
+                libc::SIGCHLD => {}
+                n => forward(pid, n),
+            }
+        }
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = sys::set_signal_mask(&self.before);
+    }
+}
+
+/// The process is our unreaped child, so its pid cannot have passed to another.
+fn forward(pid: i32, signal: i32) {
+    if sys::kill(pid, signal).is_err() {
+        tracing::debug!("signal {signal} could not be forwarded");
+    }
+}
+
+/// Reaps everything that ended; the exit status of `pid` if that was among it.
+fn reap(pid: i32) -> Result<Option<i32>> {
+    let mut found = None;
+    loop {
+        match sys::wait4(-1, libc::WNOHANG) {
+            Ok((0, _)) | Err(Errno(libc::ECHILD)) => return Ok(found),
+            Ok((p, status)) if p == pid => found = Some(exit_status(status)),
+            Ok(_) => {}
+            Err(e) => return Err(e).context(|| "waitpid"),
+        }
+    }
+}
+
+fn exit_status(status: i32) -> i32 {
+    if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+/// The current mask, for processes launched without a supervisor.
+pub(crate) fn current_mask() -> Result<SignalMask> {
+    sys::swap_signal_mask(None).context(|| "sigprocmask")
+}

@@ -1,0 +1,228 @@
+//! What the plan needs to know about the host, asked once. Not here: decisions.
+
+use crate::error::{Context, Error, Result};
+use crate::spec::{IdMapping, Spec};
+use crate::sys;
+use rustix::fd::AsRawFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::os::fd::OwnedFd;
+
+/// Facts about the host and this process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// Effective uid.
+    pub euid: u32,
+    /// Effective gid.
+    pub egid: u32,
+    /// This process lives in the initial user namespace.
+    pub initial_userns: bool,
+    /// `/proc/self/setgroups` says `deny`, which user namespaces below inherit.
+    pub setgroups_denied: bool,
+    /// Ranges of /etc/subuid and /etc/subgid; read only when default id maps are needed.
+    pub subordinate: Subordinate,
+    /// How cgroups are mounted; read only when the container mounts them.
+    pub cgroups: CgroupLayout,
+}
+
+/// Ranges of subordinate ids of the user: first id, count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Subordinate {
+    pub uids: Vec<(u32, u32)>,
+    pub gids: Vec<(u32, u32)>,
+}
+
+/// How cgroups are mounted on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum CgroupLayout {
+    /// One cgroup2 mount at /sys/fs/cgroup.
+    #[default]
+    Unified,
+    /// Several hierarchies below /sys/fs/cgroup.
+    Legacy(Vec<Hierarchy>),
+}
+
+/// A cgroup mount of a legacy or hybrid host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hierarchy {
+    /// Name of the directory below /sys/fs/cgroup.
+    pub name: String,
+    /// `cgroup` or `cgroup2`.
+    pub fstype: String,
+    /// The controllers and `name=` options that select the hierarchy; empty for cgroup2.
+    pub options: Vec<String>,
+}
+
+/// A descriptor of the host's procfs, verified to be one: labels, id maps and kernel parameters are written through it only
+/// (CVE-2019-16884, CVE-2025-52881).
+///
+/// # Errors
+/// /proc is no procfs.
+pub(crate) fn open_proc() -> Result<OwnedFd> {
+    const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+    let fd = openat(CWD, c"/proc", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/proc`")?;
+    let magic = sys::fstatfs_type(fd.as_raw_fd()).context(|| "fstatfs `/proc`")?;
+    if magic == PROC_SUPER_MAGIC { Ok(fd) } else { Err(Error::other("`/proc` is not a proc file system")) }
+}
+
+/// Inode of the initial user namespace (PROC_USER_INIT_INO of the kernel's proc_ns.h).
+const INITIAL_USERNS: u64 = 0xEFFF_FFFD;
+
+impl Facts {
+    /// Asks what `spec` needs.
+    ///
+    /// # Errors
+    /// A file of /proc or /etc cannot be read or is malformed.
+    pub(crate) fn gather(proc: &OwnedFd, spec: &Spec<'_>) -> Result<Self> {
+        let euid = rustix::process::geteuid().as_raw();
+        let egid = rustix::process::getegid().as_raw();
+        let initial_userns = sys::fstatat(proc.as_raw_fd(), c"self/ns/user", 0).map_or(true, |st| st.ino == INITIAL_USERNS);
+        let linux = spec.linux();
+        let new_user = linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
+        let automatic = euid != 0 && !linux.namespaces.iter().any(|n| n.kind == "user");
+        let default_maps = automatic || (new_user && linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty());
+        let mounts_cgroups = spec.mounts.iter().any(|m| m.fstype.as_deref().is_some_and(|t| t == "cgroup" || t == "cgroup2"));
+        Ok(Self {
+            euid,
+            egid,
+            initial_userns,
+            setgroups_denied: !initial_userns && read(proc, c"self/setgroups")?.starts_with(b"deny"),
+            subordinate: if default_maps { subordinate(euid)? } else { Subordinate::default() },
+            cgroups: if mounts_cgroups { cgroup_layout(proc)? } else { CgroupLayout::default() },
+        })
+    }
+
+    /// No privileges over the host.
+    pub(crate) fn rootless(&self) -> bool {
+        self.euid != 0 || !self.initial_userns
+    }
+}
+
+fn read(proc: &OwnedFd, path: &std::ffi::CStr) -> Result<Vec<u8>> {
+    let name = || format!("open `/proc/{}`", path.to_string_lossy());
+    let fd = openat(proc, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context(name)?;
+    let mut out = Vec::new();
+    std::io::Read::read_to_end(&mut std::fs::File::from(fd), &mut out).context(name)?;
+    Ok(out)
+}
+
+/// A file of /etc; a missing one is empty.
+fn text(path: &str) -> Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(t) => Ok(t),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e).context(|| format!("open `{path}`")),
+    }
+}
+
+/// The login name of a user, where /etc/passwd has it.
+pub(crate) fn login_name(uid: u32) -> Option<String> {
+    user_name(&text("/etc/passwd").ok()?, uid)
+}
+
+/// Reads the user's ranges; a missing file means none.
+fn subordinate(euid: u32) -> Result<Subordinate> {
+    let name = user_name(&text("/etc/passwd")?, euid);
+    Ok(Subordinate {
+        uids: ranges(&text("/etc/subuid")?, euid, name.as_deref()),
+        gids: ranges(&text("/etc/subgid")?, euid, name.as_deref()),
+    })
+}
+
+/// The login name of `uid` in a passwd(5) file. The C library's look-up is not used because a static binary has no NSS.
+fn user_name(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|l| {
+        let mut f = l.split(':');
+        let name = f.next()?;
+        (f.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// Lines `USER:START:COUNT` of a subuid(5) file that belong to the user, by name or number.
+fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
+    text.lines()
+        .filter_map(|l| {
+            let mut f = l.trim().split(':');
+            let who = f.next()?;
+            let mine = Some(who) == name || who.parse() == Ok(uid);
+            let (start, count) = (f.next()?.parse().ok()?, f.next()?.parse().ok()?);
+            (mine && count > 0 && f.next().is_none()).then_some((start, count))
+        })
+        .collect()
+}
+
+fn cgroup_layout(proc: &OwnedFd) -> Result<CgroupLayout> {
+    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+    let root = rustix::fs::statfs(c"/sys/fs/cgroup");
+    if root.is_ok_and(|st| st.f_type == CGROUP2_SUPER_MAGIC) {
+        return Ok(CgroupLayout::Unified);
+    }
+    let text = read(proc, c"self/mountinfo")?;
+    Ok(CgroupLayout::Legacy(hierarchies(&String::from_utf8_lossy(&text))))
+}
+
+/// Cgroup mounts directly below /sys/fs/cgroup, from mountinfo (proc(5)): fields up to ` - `, then type, source, super options.
+fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let (mount, fs) = line.split_once(" - ")?;
+            let name = mount.split(' ').nth(4)?.strip_prefix("/sys/fs/cgroup/")?;
+            let mut fs = fs.split(' ');
+            let (fstype, options) = (fs.next()?, fs.nth(1)?);
+            if name.contains('/') || (fstype != "cgroup" && fstype != "cgroup2") {
+                return None;
+            }
+            let selects = |o: &&str| fstype == "cgroup" && !["rw", "ro", "xattr", "noprefix", "clone_children"].contains(o);
+            let options = options.split(',').filter(selects).filter(|o| !o.starts_with("release_agent=")).map(str::to_owned).collect();
+            Some(Hierarchy { name: name.to_owned(), fstype: fstype.to_owned(), options })
+        })
+        .collect()
+}
+
+/// The default id maps of a user without explicit ones: its own id as root, the subordinate ids behind it.
+pub(crate) fn default_map(own: u32, ranges: &[(u32, u32)]) -> Vec<IdMapping> {
+    let mut map = vec![IdMapping { container_id: 0, host_id: own, size: 1 }];
+    let mut next = 1u32;
+    for &(host_id, size) in ranges {
+        let size = size.min(u32::MAX - next);
+        map.push(IdMapping { container_id: next, host_id, size });
+        next += size;
+    }
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subordinate_ranges_by_name_and_by_number() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nann:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(user_name(passwd, 1000).as_deref(), Some("ann"));
+        assert_eq!(user_name(passwd, 7), None);
+        let text = "bob:1:2\nann:100000:65536\n1000:5:6\nann:bad:1\nann:9:0\n# x\n";
+        assert_eq!(ranges(text, 1000, Some("ann")), [(100_000, 65536), (5, 6)]);
+        assert_eq!(
+            default_map(1000, &[(100_000, 65536)]),
+            [IdMapping { container_id: 0, host_id: 1000, size: 1 }, IdMapping { container_id: 1, host_id: 100_000, size: 65536 }]
+        );
+        assert_eq!(default_map(0, &[(1, u32::MAX)])[1].size, u32::MAX - 1);
+    }
+
+    #[test]
+    fn hierarchies_of_a_hybrid_host() {
+        let text = "30 24 0:26 / /sys/fs/cgroup rw,nosuid - tmpfs tmpfs rw,mode=755\n\
+            31 30 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+            32 30 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+            33 30 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct\n\
+            34 30 0:29 / /mnt rw - cgroup cgroup rw,cpu\n";
+        let got = hierarchies(text);
+        assert_eq!(got.len(), 3);
+        assert_eq!(got[0], Hierarchy { name: "unified".into(), fstype: "cgroup2".into(), options: vec![] });
+        assert_eq!(got[1].options, ["name=systemd"]);
+        assert_eq!(
+            got[2],
+            Hierarchy { name: "cpu,cpuacct".into(), fstype: "cgroup".into(), options: vec!["cpu".into(), "cpuacct".into()] }
+        );
+    }
+}

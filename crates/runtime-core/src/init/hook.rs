@@ -1,0 +1,56 @@
+//! Hooks that run in the container's namespaces. Not here: hooks of the runtime's namespaces (`engine::hooks`).
+
+use super::{Child, Done, Fail, wire::Code};
+use crate::plan::step::HookStep;
+use crate::sys::{self, Errno, Side};
+
+impl Child<'_> {
+    pub(super) fn hook(&mut self, h: &HookStep) -> Done {
+        // A file, not a pipe: a hook that does not read cannot block or signal its starter.
+        let stdin = sys::memfd_with(&h.stdin)?;
+        let (read_end, write_end) = sys::pipe()?;
+        let side = match sys::clone3(0, libc::SIGCHLD, None) {
+            Err(Errno(libc::ENOSYS)) => sys::clone_legacy(0, libc::SIGCHLD),
+            r => r,
+        }?;
+        let pid = match side {
+            Side::Parent(pid) => pid,
+            Side::Child => {
+                let e = sys::dup_to(stdin, 0).err().unwrap_or_else(|| sys::execve(&h.path, &h.argv, &h.envp));
+                let _ = sys::write(write_end, &e.0.to_ne_bytes());
+                sys::exit(127)
+            }
+        };
+        sys::close(write_end);
+        sys::close(stdin);
+        let mut errno = [0; 4];
+        let failed = sys::read(read_end, &mut errno)?;
+        sys::close(read_end);
+        if failed == errno.len() {
+            let _ = sys::wait4(pid, 0);
+            return Err(Errno(i32::from_ne_bytes(errno)).into());
+        }
+        wait(pid, h.timeout)
+    }
+}
+
+fn wait(pid: i32, timeout: i32) -> Done {
+    if timeout >= 0 {
+        let pidfd = sys::pidfd_open(pid)?;
+        let ended = sys::poll_in(pidfd, timeout)?;
+        sys::close(pidfd);
+        if !ended {
+            sys::kill(pid, libc::SIGKILL)?;
+            sys::wait4(pid, 0)?;
+            return Err(Fail::new(0, Code::HookTimeout));
+        }
+    }
+    let (_, status) = sys::wait4(pid, 0)?;
+    if libc::WIFSIGNALED(status) {
+        Err(Fail { errno: 0, code: Code::HookSignal, value: libc::WTERMSIG(status).into() })
+    } else if libc::WEXITSTATUS(status) != 0 {
+        Err(Fail { errno: 0, code: Code::HookStatus, value: libc::WEXITSTATUS(status).into() })
+    } else {
+        Ok(())
+    }
+}

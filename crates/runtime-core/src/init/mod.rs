@@ -1,0 +1,218 @@
+//! The child: it walks the plan's steps and makes system calls on data laid out before the clone. It does not allocate, lock, format, log
+//! or unwind; a trapping allocator in the test build proves the first. Not here: which steps there are (`plan`), words (`engine::failure`).
+
+mod exec;
+mod hook;
+mod mounts;
+mod namespaces;
+mod nodes;
+mod process;
+mod resolve;
+mod root;
+mod stdio;
+pub(crate) mod wire;
+
+use crate::plan::step::Step;
+use crate::sys::{self, Errno};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use wire::{Code, DETAIL_SIZE, Kind, Message, Wire};
+
+/// Set in a child between clone and execve. An embedder's test allocator can look at it: nothing may be allocated then.
+pub static IN_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Longest path the kernel takes, with its end (limits.h, PATH_MAX).
+const PATH_MAX: usize = 4096;
+
+/// Why a step failed.
+#[derive(Debug, Clone, Copy)]
+struct Fail {
+    errno: i32,
+    code: Code,
+    value: i64,
+}
+
+impl From<Errno> for Fail {
+    fn from(e: Errno) -> Self {
+        Self { errno: e.0, code: Code::Plain, value: 0 }
+    }
+}
+
+impl Fail {
+    fn new(errno: i32, code: Code) -> Self {
+        Self { errno, code, value: 0 }
+    }
+}
+
+type Done = Result<(), Fail>;
+
+/// What the child carries from step to step.
+struct Child<'a> {
+    wire: &'a Wire,
+    slots: &'a mut [RawFd],
+    /// The container's root, once there is one.
+    root: RawFd,
+    /// `/dev` in the container, once a device was made there.
+    dev: Option<RawFd>,
+    /// Namespaces that could not be joined in the first pass.
+    deferred: u64,
+    /// The working directory is to be tried again with the final ids.
+    cwd_pending: bool,
+    /// The empty directory's mount has its attributes.
+    mask_ready: bool,
+    /// Nobody reads the socket any more.
+    late: bool,
+    /// The executable found.
+    exe: resolve::PathBuffer,
+    detail: [u8; DETAIL_SIZE],
+    detail_len: usize,
+}
+
+/// Runs the steps; ends in execve or in a failure reported to the parent. `slots` are the descriptors the plan asked for.
+pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
+    IN_CHILD.store(true, Ordering::Relaxed);
+    // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts.
+    let _ = sys::set_signal_mask(&wire.mask);
+    let mut child = Child {
+        wire,
+        slots,
+        root: -1,
+        dev: None,
+        deferred: 0,
+        cwd_pending: false,
+        mask_ready: false,
+        late: false,
+        exe: resolve::PathBuffer::new(),
+        detail: [0; DETAIL_SIZE],
+        detail_len: 0,
+    };
+    for (index, step) in steps.iter().enumerate() {
+        if let Err(fail) = child.step(step) {
+            child.report(index, fail);
+            sys::exit(1);
+        }
+    }
+    sys::exit(0)
+}
+
+impl Child<'_> {
+    fn step(&mut self, step: &Step) -> Done {
+        match step {
+            Step::JoinCgroups => self.join_cgroups(),
+            Step::SetNs(ns) => self.set_ns(ns),
+            Step::SetNsOf { pidfd, flags } => Ok(sys::setns(self.slots[*pidfd], *flags)?),
+            Step::Unshare { flags } => Ok(sys::unshare(*flags)?),
+            Step::Fork => self.fork(),
+            Step::Unshared => self.tell(Kind::Unshared),
+            Step::AwaitParent if self.wire.await_parent => self.await_go(),
+            Step::AwaitParent => Ok(()),
+            Step::BecomeRoot { clear_groups } => namespaces::become_root(*clear_groups),
+            Step::TimeOffsets { text } => self.time_offsets(text),
+            Step::JoinKeyring { name } => namespaces::join_keyring(name),
+            Step::Loopback => Ok(sys::loopback_up()?),
+            Step::Umask(mask) => {
+                sys::umask(*mask);
+                Ok(())
+            }
+            Step::Undumpable => Ok(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?),
+            Step::Propagation { flags } => Ok(sys::mount(None, c"/", None, *flags, None)?),
+            Step::Root { path, private_parents } => self.root_mount(path, *private_parents),
+            Step::RootDirectory { path } => self.root_directory(path),
+            Step::Mount(m) => self.mount(m),
+            Step::SetAttrs { slot, set, .. } => Ok(sys::mount_setattr(self.slots[*slot], false, *set, 0, 0)?),
+            Step::Device(d) => self.device(d),
+            Step::Symlink { target, dest } => self.symlink(target, dest),
+            Step::Mask { dest, null, empty } => self.mask(dest, *null, *empty),
+            Step::ReadonlyPath { dest } => self.readonly_path(dest),
+            Step::Sysctl { path, value } => self.sysctl(path, value),
+            Step::Hostname(name) => Ok(sys::sethostname(name.to_bytes())?),
+            Step::Domainname(name) => Ok(sys::setdomainname(name.to_bytes())?),
+            Step::Mounted => self.tell(Kind::Mounted).and_then(|()| self.await_go()),
+            Step::Hook(h) => self.hook(h),
+            Step::RootReadonly => Ok(sys::mount_setattr(self.root, false, root::READ_ONLY, 0, 0)?),
+            Step::Pivot { how, propagation } => self.pivot(*how, *propagation),
+            _ => self.process_step(step),
+        }
+    }
+
+    /// The tail that every process goes through.
+    fn process_step(&mut self, step: &Step) -> Done {
+        match step {
+            Step::CloseOnExec { first } => stdio::close_on_exec(*first),
+            Step::Stdio { uid, gid } => stdio::prepare(*uid, *gid),
+            Step::Setsid => process::setsid(),
+            Step::Terminal { console, rows, columns, uid, bind_console } => {
+                stdio::terminal(self.slots[*console], (*rows, *columns), *uid, *bind_console)
+            }
+            Step::Rlimit { resource, soft, hard, .. } => Ok(sys::set_rlimit(0, *resource, *soft, *hard)?),
+            Step::OomScoreAdj(score) => self.write_proc(c"self/oom_score_adj", score.to_bytes()),
+            Step::Label { file, label } => self.label(file, label),
+            Step::Cwd { path, create } => self.cwd(path, *create),
+            Step::Credentials(c) => process::credentials(c),
+            Step::NoNewPrivs => Ok(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
+            Step::Seccomp => self.seccomp(),
+            Step::Lookup(l) => self.lookup(l),
+            Step::Gate { first } => self.gate(*first),
+            Step::Exec { argv, envp } => self.exec(argv, envp),
+            // Everything else is handled in `step`.
+            _ => Err(Fail::from(Errno(libc::ENOSYS))),
+        }
+    }
+
+    /// Sends a bare message.
+    fn tell(&self, kind: Kind) -> Done {
+        Ok(Message::new(kind).send(self.wire.socket)?)
+    }
+
+    /// Waits for the parent's word. A parent that died leaves nothing to go on for.
+    fn await_go(&self) -> Done {
+        match Message::recv(self.wire.socket)? {
+            Some(m) if m.kind == Kind::Go => Ok(()),
+            _ => Err(Fail::from(Errno(libc::EPIPE))),
+        }
+    }
+
+    /// Keeps bytes that say more than an error number can.
+    fn set_detail(&mut self, bytes: &[u8]) {
+        let n = bytes.len().min(DETAIL_SIZE);
+        self.detail[..n].copy_from_slice(&bytes[..n]);
+        self.detail_len = n;
+    }
+
+    fn report(&self, step: usize, fail: Fail) {
+        if self.late {
+            self.report_on_stderr(step, fail);
+            return;
+        }
+        let mut m = Message::new(Kind::Failed);
+        m.step = step as u16;
+        (m.errno, m.code, m.value) = (fail.errno, fail.code, fail.value);
+        m.set_detail(&self.detail[..self.detail_len]);
+        let _ = m.send(self.wire.socket);
+    }
+
+    /// The container's own standard error is all that is left: the words prepared for the step, the detail, the error's text.
+    fn report_on_stderr(&self, step: usize, fail: Fail) {
+        let words = self.wire.late_texts.get(step).and_then(Option::as_deref).map_or(&b"start the container"[..], |t| t.to_bytes());
+        let put = |bytes: &[u8]| drop(sys::write(2, bytes));
+        put(words);
+        if self.detail_len > 0 {
+            put(b": `");
+            put(&self.detail[..self.detail_len]);
+            put(b"` is missing");
+        }
+        if fail.errno != 0 {
+            put(b": ");
+            put(sys::error_text(fail.errno).to_bytes());
+        }
+        put(b"\n");
+    }
+}
+
+/// Descriptors are closed by execve; only where a container has so many mounts that numbers run high are they closed one by one.
+fn done_with(fd: RawFd) {
+    const MANY: RawFd = 48;
+    if fd >= MANY {
+        sys::close(fd);
+    }
+}

@@ -1,0 +1,133 @@
+//! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
+
+use super::{Child, Done, Fail, done_with, resolve, wire::Code};
+use crate::plan::mounts::MASK_ATTRS;
+use crate::plan::step::{FsMount, MountKind, MountStep, Slot, Source};
+use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, Errno, OPEN_TREE_CLONE};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+const MS_REC: u64 = libc::MS_REC;
+
+impl Child<'_> {
+    pub(super) fn mount(&mut self, m: &MountStep) -> Done {
+        let (tree, is_fs) = match &m.kind {
+            MountKind::Bind { source: Source::Slot(slot), .. } => (self.slots[*slot], false),
+            MountKind::Bind { source: Source::Path(path), recursive } => (clone_tree(libc::AT_FDCWD, path, *recursive)?, false),
+            MountKind::Fs(f) => self.new_fs(f, m.attrs.set)?,
+        };
+        let target = self.target(m, tree, is_fs)?;
+        // A new file system got its attributes when it was made.
+        let attrs = if is_fs { Default::default() } else { m.attrs };
+        let (once, tree_wide) = match m.propagation & MS_REC {
+            0 => (m.propagation, 0),
+            _ => (0, m.propagation & !MS_REC),
+        };
+        if !attrs.is_empty() || once != 0 {
+            sys::mount_setattr(tree, false, attrs.set, attrs.clear, once)?;
+        }
+        if !m.recursive_attrs.is_empty() || tree_wide != 0 {
+            sys::mount_setattr(tree, true, m.recursive_attrs.set, m.recursive_attrs.clear, tree_wide)?;
+        }
+        sys::move_mount(tree, target)?;
+        done_with(target);
+        match m.keep {
+            Some(slot) => self.slots[slot] = tree,
+            None => done_with(tree),
+        }
+        Ok(())
+    }
+
+    /// The mount point, made when missing: a directory for a directory, a file for anything else.
+    fn target(&self, m: &MountStep, tree: RawFd, is_fs: bool) -> Result<RawFd, Fail> {
+        match resolve::open(self.root, &m.dest, libc::O_PATH, m.no_symlinks) {
+            Err(Errno(libc::ENOENT)) if is_fs || sys::fstat(tree)?.is_dir() => resolve::ensure_dir(self.root, &m.dest, m.no_symlinks),
+            Err(Errno(libc::ENOENT)) => resolve::ensure_file(self.root, &m.dest),
+            Err(Errno(libc::ELOOP)) => Err(Fail::new(libc::ELOOP, Code::Unsafe)),
+            r => Ok(r?),
+        }
+    }
+
+    /// A detached mount of a new file system, or of what is bound instead where the kernel refuses one. The second value says which.
+    fn new_fs(&mut self, f: &FsMount, attrs: u64) -> Result<(RawFd, bool), Fail> {
+        let fs = sys::fsopen(&f.fstype)?;
+        let made = configure(fs, f).and_then(|()| sys::fsmount(fs, attrs));
+        let result = match (made, &f.instead) {
+            (Ok(tree), _) => Ok((tree, true)),
+            (Err(Errno(libc::EPERM | libc::EBUSY)), Some(path)) => {
+                let tree = clone_tree(libc::AT_FDCWD, path, true)?;
+                sys::mount_setattr(tree, true, attrs | super::root::READ_ONLY, 0, 0)?;
+                Ok((tree, true))
+            }
+            (Err(e), _) => Err(self.with_kernel_log(fs, e)),
+        };
+        done_with(fs);
+        result
+    }
+
+    /// The kernel's own words about a failed fsopen(2) context: `e tmpfs: Unknown parameter 'x'`.
+    fn with_kernel_log(&mut self, fs: RawFd, e: Errno) -> Fail {
+        let mut line = [0; 256];
+        match sys::read(fs, &mut line) {
+            Ok(n) if n > 2 => {
+                self.set_detail(line[2..n].trim_ascii_end());
+                Fail::new(e.0, Code::KernelLog)
+            }
+            _ => e.into(),
+        }
+    }
+
+    pub(super) fn mask(&mut self, dest: &CStr, null: Slot, empty: Slot) -> Done {
+        let target = match resolve::open(self.root, dest, libc::O_PATH, false) {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
+            r => r?,
+        };
+        if sys::fstat(target)?.is_dir() {
+            let tree = clone_tree(self.slots[empty], c"", false)?;
+            if !self.mask_ready {
+                sys::mount_setattr(tree, false, MASK_ATTRS.set, MASK_ATTRS.clear, 0)?;
+            }
+            sys::move_mount(tree, target)?;
+            if self.mask_ready {
+                done_with(tree);
+            } else {
+                // Further clones are made of this one, which is attached and has the attributes.
+                self.slots[empty] = tree;
+                self.mask_ready = true;
+            }
+        } else {
+            let tree = clone_tree(self.slots[null], c"", false)?;
+            sys::move_mount(tree, target)?;
+            done_with(tree);
+        }
+        done_with(target);
+        Ok(())
+    }
+
+    pub(super) fn readonly_path(&mut self, dest: &CStr) -> Done {
+        let target = match resolve::open(self.root, dest, libc::O_PATH, false) {
+            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
+            r => r?,
+        };
+        let tree = clone_tree(target, c"", true)?;
+        sys::mount_setattr(tree, true, super::root::READ_ONLY, 0, 0)?;
+        sys::move_mount(tree, target)?;
+        done_with(tree);
+        done_with(target);
+        Ok(())
+    }
+}
+
+/// A detached copy of the tree at a path, or at the descriptor itself where the path is empty.
+pub(super) fn clone_tree(dir: RawFd, path: &CStr, recursive: bool) -> Result<RawFd, Errno> {
+    let empty = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
+    sys::open_tree(dir, path, OPEN_TREE_CLONE | empty | if recursive { AT_RECURSIVE } else { 0 })
+}
+
+fn configure(fs: RawFd, f: &FsMount) -> Result<(), Errno> {
+    sys::fsconfig_set(fs, c"source", Some(&f.source))?;
+    for (key, value) in &f.options {
+        sys::fsconfig_set(fs, key, value.as_deref())?;
+    }
+    sys::fsconfig_create(fs)
+}

@@ -1,0 +1,84 @@
+//! Device nodes and links of the container. Not here: bind mounts of the configuration.
+
+use super::{Child, Done, Fail, done_with, mounts::clone_tree, resolve, wire::Code};
+use crate::plan::step::DeviceStep;
+use crate::sys::{self, Errno};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+/// MOUNT_ATTR_NOSUID and MOUNT_ATTR_NOEXEC: nothing is executed from a device node.
+const DEVICE_ATTRS: u64 = 0x2 | 0x8;
+
+impl Child<'_> {
+    pub(super) fn device(&mut self, d: &DeviceStep) -> Done {
+        let (dir, name) = self.place(&d.dest)?;
+        if let Some(source) = &d.bind {
+            return bind_device(dir, name, source, d);
+        }
+        match sys::mknodat(dir, name, d.mode, d.rdev) {
+            Ok(()) if d.uid != 0 || d.gid != 0 => Ok(sys::fchownat(dir, name, d.uid, d.gid, 0)?),
+            Ok(()) => Ok(()),
+            Err(Errno(libc::EEXIST)) => {
+                let there = sys::fstatat(dir, name, libc::AT_SYMLINK_NOFOLLOW)?;
+                if same_node(&there, d) { Ok(()) } else { Err(Fail::new(libc::EEXIST, Code::WrongType)) }
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    pub(super) fn symlink(&mut self, target: &CStr, dest: &CStr) -> Done {
+        let (dir, name) = self.place(dest)?;
+        match sys::symlinkat(target, dir, name) {
+            // A read-only or foreign /dev keeps what it has.
+            Ok(()) | Err(Errno(libc::EEXIST | libc::EROFS)) => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The directory of an entry, and its name. `/dev` is opened once: all mounts are made by now.
+    fn place<'p>(&mut self, dest: &'p CStr) -> Result<(RawFd, &'p CStr), Fail> {
+        let bytes = dest.to_bytes_with_nul();
+        match bytes.strip_prefix(b"dev/") {
+            Some(name) if !name.contains(&b'/') => {
+                let dev = match self.dev {
+                    Some(fd) => fd,
+                    None => *self.dev.insert(resolve::ensure_dir(self.root, c"dev", false)?),
+                };
+                Ok((dev, CStr::from_bytes_with_nul(name).map_err(|_| Errno(libc::EINVAL))?))
+            }
+            _ => resolve::parent(self.root, dest),
+        }
+    }
+}
+
+fn same_node(there: &sys::Stat, d: &DeviceStep) -> bool {
+    let fifo = d.mode & libc::S_IFMT == libc::S_IFIFO;
+    there.mode & libc::S_IFMT == d.mode & libc::S_IFMT && (fifo || there.rdev == d.rdev)
+}
+
+/// A user namespace cannot make device nodes: the host's is bound over an empty file.
+fn bind_device(dir: RawFd, name: &CStr, source: &CStr, d: &DeviceStep) -> Done {
+    let target = match resolve::make_file(dir, name) {
+        Err(Errno(libc::EEXIST)) => {
+            let fd = sys::openat(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+            let there = sys::fstat(fd)?;
+            if same_node(&there, d) {
+                return Ok(());
+            }
+            if !there.is_regular() {
+                return Err(Fail::new(libc::EEXIST, Code::WrongType));
+            }
+            fd
+        }
+        r => r?,
+    };
+    let tree = clone_tree(libc::AT_FDCWD, source, false)?;
+    if !same_node(&sys::fstat(tree)?, d) {
+        return Err(Fail::new(libc::ENODEV, Code::WrongType));
+    }
+    sys::mount_setattr(tree, false, DEVICE_ATTRS, 0, 0)?;
+    sys::move_mount(tree, target)?;
+    done_with(tree);
+    done_with(target);
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
+
+use super::{Child, Done, Fail, PATH_MAX, resolve::PathBuffer, wire::Code, wire::Kind};
+use crate::plan::step::Credentials;
+use crate::sys::{self, Errno};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+pub(super) fn setsid() -> Done {
+    match sys::setsid() {
+        // Already a session leader.
+        Ok(()) | Err(Errno(libc::EPERM)) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// setgroups(2); that an empty list is refused in a namespace with `deny` is no failure, since there is nothing to take away then.
+pub(super) fn set_groups(groups: &[u32]) -> Done {
+    match sys::setgroups(groups) {
+        Err(Errno(libc::EPERM)) if groups.is_empty() => Ok(()),
+        r => Ok(r?),
+    }
+}
+
+pub(super) fn credentials(c: &Credentials) -> Done {
+    drop_bounding(c.caps.bounding)?;
+    if c.uid != 0 {
+        sys::prctl(libc::PR_SET_KEEPCAPS, 1, 0)?;
+    }
+    if let Some(groups) = &c.groups {
+        set_groups(groups)?;
+    }
+    sys::setresgid(c.gid)?;
+    sys::setresuid(c.uid)?;
+    sys::capset(c.caps.effective, c.caps.permitted, c.caps.inheritable)?;
+    // capset takes away ambient capabilities that are no longer both permitted and inheritable.
+    if c.caps.permitted & c.caps.inheritable != 0 {
+        sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64, 0)?;
+    }
+    for cap in (0..64).filter(|cap| c.caps.ambient & 1 << cap != 0) {
+        sys::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, cap)?;
+    }
+    Ok(())
+}
+
+fn drop_bounding(keep: u64) -> Done {
+    for cap in (0..64).filter(|cap| keep & 1 << cap == 0) {
+        match sys::prctl(libc::PR_CAPBSET_DROP, cap, 0) {
+            Ok(()) => {}
+            // Past the last capability of this kernel.
+            Err(Errno(libc::EINVAL)) => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+impl Child<'_> {
+    /// An AppArmor profile goes to `attr/apparmor/exec` (kernel 5.8), on older kernels to the file all modules share.
+    pub(super) fn label(&self, file: &CStr, label: &CStr) -> Done {
+        let mut path = PathBuffer::new();
+        path.set(&[b"self/", file.to_bytes()])?;
+        match self.write_proc(path.as_c_str(), label.to_bytes()) {
+            Err(Fail { errno: libc::ENOENT, .. }) if file == c"attr/apparmor/exec" => self.write_proc(c"self/attr/exec", label.to_bytes()),
+            r => r,
+        }
+    }
+
+    /// Changes to the working directory; with the runtime's ids first, which may make it, and once more with the final ones where those
+    /// have no access (a network file system).
+    pub(super) fn cwd(&mut self, path: &CStr, create: bool) -> Done {
+        if !create && !self.cwd_pending {
+            return Ok(());
+        }
+        let mut went = sys::chdir(path);
+        if create && went == Err(Errno(libc::ENOENT)) {
+            make_path(path)?;
+            went = sys::chdir(path);
+        }
+        match went {
+            Err(Errno(libc::EACCES | libc::EPERM)) if create => {
+                self.cwd_pending = true;
+                return Ok(());
+            }
+            r => r?,
+        }
+        self.cwd_pending = false;
+        // A directory outside the root has no path that starts at it (CVE-2024-21626).
+        let mut buf = [0; PATH_MAX];
+        sys::getcwd(&mut buf)?;
+        if buf[0] == b'/' { Ok(()) } else { Err(Fail::new(libc::ENOENT, Code::Unsafe)) }
+    }
+
+    pub(super) fn seccomp(&self) -> Done {
+        let Some((program, flags)) = &self.wire.seccomp else { return Ok(()) };
+        match sys::seccomp_set_filter(program, *flags) {
+            // A kernel that does not know a flag; all of them are refinements.
+            Err(Errno(libc::EINVAL)) if *flags != 0 => sys::seccomp_set_filter(program, 0),
+            r => r,
+        }?;
+        Ok(())
+    }
+
+    /// Says that all is ready, and waits for `start` where there is a fifo.
+    ///
+    /// A container that waits holds nothing of the host but the fifo: another process of a shared pid namespace must find no descriptor
+    /// to step through.
+    pub(super) fn gate(&mut self, first: u32) -> Done {
+        self.tell(Kind::Ready)?;
+        let Some(fifo) = self.wire.gate else { return Ok(()) };
+        self.late = true;
+        let fifo = if sys::dup_to(fifo, first as RawFd).is_ok() && sys::close_range(first + 1, u32::MAX, false).is_ok() {
+            first as RawFd
+        } else {
+            fifo
+        };
+        loop {
+            sys::poll_in(fifo, -1)?;
+            let mut byte = [0];
+            match sys::read(fifo, &mut byte) {
+                Ok(1..) => break,
+                // Opened and closed without a word: `start` died in between. The kernel reports the hang-up until somebody opens again.
+                Ok(0) | Err(Errno(libc::EAGAIN | libc::EINTR)) => {
+                    sys::poll_in(-1, 10)?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        sys::close(fifo);
+        Ok(())
+    }
+}
+
+/// mkdir -p, mode 0755, below the container's own root.
+fn make_path(path: &CStr) -> Done {
+    let bytes = path.to_bytes();
+    let mut prefix = PathBuffer::new();
+    for end in (1..=bytes.len()).filter(|&i| i == bytes.len() || bytes[i] == b'/') {
+        prefix.set(&[&bytes[..end]])?;
+        match sys::mkdirat(libc::AT_FDCWD, prefix.as_c_str(), 0o755) {
+            Ok(()) | Err(Errno(libc::EEXIST)) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}

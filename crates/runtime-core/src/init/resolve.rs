@@ -1,0 +1,208 @@
+//! Paths inside the container's root, by descriptor: nothing is resolved by name again after it was checked. Not here: mounts.
+
+use super::{Fail, PATH_MAX, wire::Code};
+use crate::sys::{self, Errno};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
+const RESOLVE_NO_SYMLINKS: u64 = 0x04;
+const RESOLVE_BENEATH: u64 = 0x08;
+const RESOLVE_IN_ROOT: u64 = 0x10;
+
+/// A path on the stack.
+pub(super) struct PathBuffer {
+    bytes: [u8; PATH_MAX],
+    len: usize,
+}
+
+impl PathBuffer {
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; PATH_MAX], len: 0 }
+    }
+
+    /// Replaces the content by the parts, one behind the other.
+    pub(super) fn set(&mut self, parts: &[&[u8]]) -> Result<(), Errno> {
+        self.len = 0;
+        for part in parts {
+            let end = self.len + part.len();
+            // One byte is kept for the end mark.
+            if end >= PATH_MAX {
+                return Err(Errno(libc::ENAMETOOLONG));
+            }
+            self.bytes[self.len..end].copy_from_slice(part);
+            self.len = end;
+        }
+        self.bytes[self.len] = 0;
+        Ok(())
+    }
+
+    pub(super) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+    }
+}
+
+/// Opens a path inside `root`: symbolic links are resolved as if `root` were `/`, `..` stays inside. `path` is relative and normal.
+pub(super) fn open(root: RawFd, path: &CStr, flags: i32, no_symlinks: bool) -> Result<RawFd, Errno> {
+    let path = if path.is_empty() { c"." } else { path };
+    let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | if no_symlinks { RESOLVE_NO_SYMLINKS } else { 0 };
+    // EAGAIN: a rename raced with the walk (openat2(2)); the kernel cannot vouch for `..` then.
+    for _ in 0..128 {
+        match sys::openat2(root, path, flags, 0, resolve) {
+            Err(Errno(libc::EAGAIN)) => {}
+            Err(Errno(libc::ENOSYS)) => return walk(root, path, flags),
+            r => return r,
+        }
+    }
+    Err(Errno(libc::EAGAIN))
+}
+
+/// Opens a file below `dir` on the way to which there is no symbolic link at all: for the trusted procfs.
+pub(super) fn open_beneath(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
+    match sys::openat2(dir, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS) {
+        // The tree below is the kernel's own, which has no traps.
+        Err(Errno(libc::ENOSYS)) => sys::openat(dir, path, flags | libc::O_NOFOLLOW, 0),
+        r => r,
+    }
+}
+
+/// Without openat2 (before kernel 5.6): component by component, refusing every symbolic link, which is stricter than needed and never
+/// less strict.
+fn walk(root: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
+    let mut at = root;
+    let mut name = PathBuffer::new();
+    let bytes = path.to_bytes();
+    let mut parts = bytes.split(|b| *b == b'/').peekable();
+    while let Some(part) = parts.next() {
+        if part == b".." {
+            return Err(Errno(libc::EXDEV));
+        }
+        name.set(&[part])?;
+        let last = parts.peek().is_none();
+        let how = if last { flags | libc::O_NOFOLLOW } else { libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY };
+        let next = sys::openat(at, name.as_c_str(), how, 0);
+        if at != root {
+            sys::close(at);
+        }
+        at = next?;
+        if last && flags & libc::O_PATH != 0 && sys::fstat(at)?.mode & libc::S_IFMT == libc::S_IFLNK {
+            sys::close(at);
+            return Err(Errno(libc::ELOOP));
+        }
+    }
+    Ok(at)
+}
+
+/// Opens a directory inside `root`, making what is missing (mode 0755).
+pub(super) fn ensure_dir(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<RawFd, Fail> {
+    const DIR: i32 = libc::O_PATH | libc::O_DIRECTORY;
+    match open(root, path, DIR, no_symlinks) {
+        Err(Errno(libc::ENOENT)) => {}
+        r => return Ok(r?),
+    }
+    let bytes = path.to_bytes();
+    let mut prefix = PathBuffer::new();
+    let mut at = root;
+    let mut start = 0;
+    loop {
+        let end = bytes[start..].iter().position(|b| *b == b'/').map_or(bytes.len(), |n| start + n);
+        prefix.set(&[&bytes[..end]])?;
+        at = match open(root, prefix.as_c_str(), DIR, no_symlinks) {
+            Err(Errno(libc::ENOENT)) => make_dir(at, &bytes[start..end])?,
+            r => r?,
+        };
+        if end == bytes.len() {
+            return Ok(at);
+        }
+        start = end + 1;
+    }
+}
+
+fn make_dir(at: RawFd, name: &[u8]) -> Result<RawFd, Fail> {
+    let mut component = PathBuffer::new();
+    component.set(&[name])?;
+    match sys::mkdirat(at, component.as_c_str(), 0o755) {
+        Ok(()) => {}
+        // It was not there a moment ago, so it is a dangling symbolic link, or somebody races.
+        Err(Errno(libc::EEXIST)) => return Err(Fail::new(libc::ENOENT, Code::Unsafe)),
+        Err(e) => return Err(e.into()),
+    }
+    Ok(sys::openat(at, component.as_c_str(), libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?)
+}
+
+/// The directory of `path` inside `root`, made when missing, and the last component.
+pub(super) fn parent<'p>(root: RawFd, path: &'p CStr) -> Result<(RawFd, &'p CStr), Fail> {
+    let bytes = path.to_bytes_with_nul();
+    let Some(slash) = bytes.iter().rposition(|b| *b == b'/') else { return Ok((root, path)) };
+    let mut dir = PathBuffer::new();
+    dir.set(&[&bytes[..slash]])?;
+    let name = CStr::from_bytes_with_nul(&bytes[slash + 1..]).map_err(|_| Errno(libc::EINVAL))?;
+    Ok((ensure_dir(root, dir.as_c_str(), false)?, name))
+}
+
+/// Opens (O_PATH) what is at `path` inside `root`, making an empty regular file when there is nothing.
+pub(super) fn ensure_file(root: RawFd, path: &CStr) -> Result<RawFd, Fail> {
+    match open(root, path, libc::O_PATH, false) {
+        Err(Errno(libc::ENOENT)) => {}
+        r => return Ok(r?),
+    }
+    let (dir, name) = parent(root, path)?;
+    match make_file(dir, name) {
+        Err(Errno(libc::EEXIST)) => Err(Fail::new(libc::ENOENT, Code::Unsafe)),
+        r => Ok(r?),
+    }
+}
+
+/// Makes an empty regular file that was not there.
+pub(super) fn make_file(dir: RawFd, name: &CStr) -> Result<RawFd, Errno> {
+    sys::openat(dir, name, libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_RDONLY, 0o755)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> (tempfile::TempDir, std::fs::File, CString) {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::fs::create_dir(dir.path().join("outside")).unwrap();
+        symlink("/a", root.join("abs")).unwrap();
+        symlink("../../outside", root.join("rel")).unwrap();
+        symlink(dir.path().join("outside"), root.join("out")).unwrap();
+        symlink("nowhere", root.join("dangling")).unwrap();
+        let outside = CString::new(dir.path().join("outside").to_str().unwrap()).unwrap();
+        (dir, std::fs::File::open(root).unwrap(), outside)
+    }
+
+    #[test]
+    fn links_are_resolved_inside_the_root() {
+        let (_dir, root, outside) = tree();
+        let fd = root.as_raw_fd();
+        let inside = open(fd, c"abs/b", libc::O_PATH, false).unwrap();
+        assert_eq!(sys::fstat(inside), sys::fstatat(fd, c"a/b", 0));
+        assert_eq!(open(fd, c"rel", libc::O_PATH, false), Err(Errno(libc::ENOENT)));
+        assert_eq!(open(fd, c"abs", libc::O_PATH, true), Err(Errno(libc::ELOOP)));
+        let made = ensure_dir(fd, c"abs/x/y", false).unwrap();
+        assert_eq!(sys::fstat(made), sys::fstatat(fd, c"a/x/y", 0));
+        assert!(ensure_dir(fd, c"rel/evil", false).is_err());
+        assert!(ensure_dir(fd, c"dangling/evil", false).is_err());
+        assert!(ensure_file(fd, c"dangling").is_err());
+        assert!(ensure_file(fd, c"new/deep/file").is_ok());
+        let entries = std::fs::read_dir(outside.to_str().unwrap()).unwrap().count();
+        assert_eq!(entries, 0, "something was made outside");
+    }
+
+    #[test]
+    fn the_walk_without_openat2_refuses_links() {
+        let (_dir, root, _) = tree();
+        let fd = root.as_raw_fd();
+        assert!(walk(fd, c"a/b", libc::O_PATH).is_ok());
+        for path in [c"abs", c"abs/b", c"rel", c"out/x", c"a/../../outside"] {
+            assert!(walk(fd, path, libc::O_PATH).is_err(), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The container's root: its mount, and the change to it. Not here: what is mounted on it.
+
+use super::{Child, Done, Fail, mounts::clone_tree, resolve::PathBuffer, wire::Code};
+use crate::plan::step::Pivot;
+use crate::sys::{self, Errno};
+use std::ffi::CStr;
+
+/// MOUNT_ATTR_RDONLY.
+pub(super) const READ_ONLY: u64 = 1;
+
+impl Child<'_> {
+    /// The root becomes a mount of its own, attached over the directory it came from: pivot_root wants a mount point, and the descriptor of
+    /// the new mount is what every later step starts from.
+    pub(super) fn root_mount(&mut self, path: &CStr, private_parents: bool) -> Done {
+        if private_parents {
+            make_parent_private(path)?;
+        }
+        let tree = clone_tree(libc::AT_FDCWD, path, true)?;
+        if private_parents {
+            sys::mount_setattr(tree, true, 0, 0, libc::MS_PRIVATE)?;
+        }
+        let target = sys::openat(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        sys::move_mount(tree, target)?;
+        self.root = tree;
+        Ok(())
+    }
+
+    pub(super) fn root_directory(&mut self, path: &CStr) -> Done {
+        self.root = sys::openat(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+        Ok(())
+    }
+
+    pub(super) fn pivot(&mut self, how: Pivot, propagation: u64) -> Done {
+        sys::fchdir(self.root)?;
+        match how {
+            Pivot::PivotRoot => {
+                // The old root is stacked on the new one for a moment (pivot_root(2), NOTES), and `.` is the old one then.
+                sys::pivot_root(c".", c".")?;
+                if propagation == libc::MS_SHARED {
+                    // Else the unmount would travel to the host.
+                    sys::mount(None, c".", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+                }
+                sys::umount2(c".", libc::MNT_DETACH)?;
+            }
+            Pivot::Move => {
+                sys::mount(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+                sys::chroot(c".")?;
+            }
+            Pivot::Chroot => sys::chroot(c".")?,
+        }
+        sys::chdir(c"/")?;
+        // What is the root now must be the mount that was prepared.
+        if sys::fstatat(libc::AT_FDCWD, c"/", 0)? != sys::fstat(self.root)? {
+            return Err(Fail::new(libc::EXDEV, Code::Unsafe));
+        }
+        if how != Pivot::Chroot && propagation & (libc::MS_SHARED | libc::MS_UNBINDABLE) != 0 {
+            sys::mount(None, c"/", None, propagation, None)?;
+        }
+        Ok(())
+    }
+}
+
+/// pivot_root refuses a new root whose parent mount is shared. Which mount that is shows in trying: only a mount point takes the flag.
+fn make_parent_private(path: &CStr) -> Done {
+    let bytes = path.to_bytes();
+    let mut prefix = PathBuffer::new();
+    let mut end = bytes.len();
+    loop {
+        prefix.set(&[&bytes[..end.max(1)]])?;
+        match sys::mount(None, prefix.as_c_str(), None, libc::MS_PRIVATE, None) {
+            Err(Errno(libc::EINVAL)) if end > 0 => end = bytes[..end].iter().rposition(|b| *b == b'/').unwrap_or(0),
+            r => return Ok(r?),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What the child knows beside its steps, and the fixed-size messages between child and parent. Not here: words (`engine::failure`).
+
+use crate::sys::{self, Errno, SignalMask};
+use std::ffi::CString;
+use std::os::fd::RawFd;
+
+/// What a launch gives its child beside the plan. Everything is made before the clone and only read after it.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// The child's end of the socket pair to the parent (SOCK_SEQPACKET).
+    pub socket: RawFd,
+    /// A trusted procfs, opened by the parent.
+    pub proc: RawFd,
+    /// `cgroup.procs` files to write `0` to.
+    pub join: Vec<RawFd>,
+    /// Wait at `AwaitParent`.
+    pub await_parent: bool,
+    /// The reading end of exec.fifo; `None` opens the gate.
+    pub gate: Option<RawFd>,
+    /// Compiled seccomp program and flags.
+    pub seccomp: Option<(Vec<u8>, u32)>,
+    /// The signal mask the process gets.
+    pub mask: SignalMask,
+    /// Once the gate is passed nobody reads the socket: failures go to standard error, in these words, one a step.
+    pub late_texts: Vec<Option<CString>>,
+}
+
+/// Size of a message in bytes.
+pub(crate) const MESSAGE_SIZE: usize = 320;
+const HEADER: usize = 24;
+/// Room for a detail, such as a missing interpreter's path.
+pub(crate) const DETAIL_SIZE: usize = MESSAGE_SIZE - HEADER;
+
+/// What a message says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The step failed.
+    Failed,
+    /// A user namespace was made; its maps are to be written.
+    Unshared,
+    /// The process continues under the pid in `value`.
+    Forked,
+    /// The mounts are made.
+    Mounted,
+    /// Everything but the execution is done.
+    Ready,
+    /// Parent to child: go on.
+    Go,
+}
+
+/// Why a step failed, where the error number does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Code {
+    Plain,
+    /// A hook ended with the status in `value`.
+    HookStatus,
+    /// A hook was killed by the signal in `value`.
+    HookSignal,
+    HookTimeout,
+    NotInPath,
+    NotExecutable,
+    NotRegular,
+    /// The ELF interpreter in the detail is missing.
+    ElfInterpreter,
+    /// The `#!` interpreter in the detail is missing.
+    ScriptInterpreter,
+    /// The kernel's own words in the detail (fsopen(2)'s log).
+    KernelLog,
+    /// The path leads out of the container or is not what it must be.
+    Unsafe,
+    /// An object of another kind is in the way.
+    WrongType,
+}
+
+const KINDS: [Kind; 6] = [Kind::Failed, Kind::Unshared, Kind::Forked, Kind::Mounted, Kind::Ready, Kind::Go];
+const CODES: [Code; 12] = [
+    Code::Plain,
+    Code::HookStatus,
+    Code::HookSignal,
+    Code::HookTimeout,
+    Code::NotInPath,
+    Code::NotExecutable,
+    Code::NotRegular,
+    Code::ElfInterpreter,
+    Code::ScriptInterpreter,
+    Code::KernelLog,
+    Code::Unsafe,
+    Code::WrongType,
+];
+
+/// A message; plain bytes on the wire.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Message {
+    pub kind: Kind,
+    pub code: Code,
+    pub step: u16,
+    pub errno: i32,
+    pub value: i64,
+    detail: [u8; DETAIL_SIZE],
+    detail_len: u16,
+}
+
+impl Message {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, code: Code::Plain, step: 0, errno: 0, value: 0, detail: [0; DETAIL_SIZE], detail_len: 0 }
+    }
+
+    /// The detail's bytes.
+    pub(crate) fn detail(&self) -> &[u8] {
+        &self.detail[..usize::from(self.detail_len).min(DETAIL_SIZE)]
+    }
+
+    /// Keeps as much of `bytes` as there is room for.
+    pub(crate) fn set_detail(&mut self, bytes: &[u8]) {
+        let n = bytes.len().min(DETAIL_SIZE);
+        self.detail[..n].copy_from_slice(&bytes[..n]);
+        self.detail_len = n as u16;
+    }
+
+    fn encode(&self) -> [u8; MESSAGE_SIZE] {
+        let mut out = [0; MESSAGE_SIZE];
+        out[0] = KINDS.iter().position(|k| *k == self.kind).unwrap_or(0) as u8;
+        out[1] = CODES.iter().position(|c| *c == self.code).unwrap_or(0) as u8;
+        out[2..4].copy_from_slice(&self.step.to_ne_bytes());
+        out[4..8].copy_from_slice(&self.errno.to_ne_bytes());
+        out[8..16].copy_from_slice(&self.value.to_ne_bytes());
+        out[16..18].copy_from_slice(&self.detail_len.to_ne_bytes());
+        out[HEADER..].copy_from_slice(&self.detail);
+        out
+    }
+
+    fn decode(b: &[u8; MESSAGE_SIZE]) -> Option<Self> {
+        let mut m = Self::new(*KINDS.get(usize::from(b[0]))?);
+        m.code = *CODES.get(usize::from(b[1]))?;
+        m.step = u16::from_ne_bytes([b[2], b[3]]);
+        m.errno = i32::from_ne_bytes([b[4], b[5], b[6], b[7]]);
+        m.value = i64::from_ne_bytes([b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]]);
+        m.detail_len = u16::from_ne_bytes([b[16], b[17]]).min(DETAIL_SIZE as u16);
+        m.detail.copy_from_slice(&b[HEADER..]);
+        Some(m)
+    }
+
+    /// Sends the message; short ones travel without their unused detail.
+    pub(crate) fn send(&self, socket: RawFd) -> Result<(), Errno> {
+        let used = HEADER + usize::from(self.detail_len);
+        sys::send(socket, &self.encode()[..used])
+    }
+
+    /// Waits for a message; `None` when the other side is gone.
+    pub(crate) fn recv(socket: RawFd) -> Result<Option<Self>, Errno> {
+        let mut buf = [0; MESSAGE_SIZE];
+        match sys::recv(socket, &mut buf) {
+            Ok(n) if n >= HEADER => Self::decode(&buf).map(Some).ok_or(Errno(libc::EBADMSG)),
+            Ok(0) | Err(Errno(libc::ECONNRESET)) => Ok(None),
+            Ok(_) => Err(Errno(libc::EBADMSG)),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        for kind in KINDS {
+            for code in CODES {
+                let mut m = Message::new(kind);
+                (m.code, m.step, m.errno, m.value) = (code, 513, -7, i64::MIN);
+                m.set_detail(b"/lib64/ld-linux");
+                let got = Message::decode(&m.encode()).unwrap();
+                assert_eq!((got.kind, got.code, got.step, got.errno, got.value), (kind, code, 513, -7, i64::MIN));
+                assert_eq!(got.detail(), b"/lib64/ld-linux");
+            }
+        }
+    }
+
+    #[test]
+    fn a_detail_is_cut_to_its_room_and_a_bad_kind_refused() {
+        let mut m = Message::new(Kind::Ready);
+        m.set_detail(&[b'x'; 4096]);
+        assert_eq!(m.detail().len(), DETAIL_SIZE);
+        let mut bytes = m.encode();
+        bytes[0] = 200;
+        assert!(Message::decode(&bytes).is_none());
+    }
+}

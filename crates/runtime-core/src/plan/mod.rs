@@ -1,0 +1,264 @@
+//! Specification + facts + options → an immutable plan. Everything here is pure: no system call, no clock, no environment. Not here:
+//! doing any of it.
+
+pub(crate) mod devices;
+pub(crate) mod hooks;
+pub(crate) mod ids;
+pub(crate) mod mount_flags;
+pub(crate) mod mounts;
+pub(crate) mod namespaces;
+pub(crate) mod opens;
+pub(crate) mod process;
+pub(crate) mod step;
+pub(crate) mod words;
+
+use crate::engine::{CreateOptions, ExecOptions};
+use crate::error::{Error, Result};
+use crate::facts::Facts;
+use crate::spec::{Hooks, Linux, Process, Spec};
+use hooks::Identity;
+use ids::IdMaps;
+use namespaces::Namespaces;
+use opens::{Open, Opens};
+use process::Surroundings;
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use step::{Pivot, Step};
+
+/// Everything a launch needs; nothing changes it.
+#[derive(Debug)]
+pub(crate) struct ContainerPlan {
+    /// Flags of the clone.
+    pub clone_flags: u64,
+    /// What the child does, in order.
+    pub steps: Vec<Step>,
+    /// Descriptors the parent opens before the clone; a step's slot is an index into them.
+    pub opens: Vec<Open>,
+    /// Maps of a new user namespace.
+    pub id_maps: Option<IdMaps>,
+    /// Limits that the parent sets on the child.
+    pub parent_limits: Vec<(u32, u64, u64, &'static str)>,
+}
+
+/// Where the container's files are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    pub id: &'a str,
+    /// Absolute.
+    pub bundle: &'a Path,
+    /// Absolute.
+    pub rootfs: &'a Path,
+}
+
+/// What the files of this module know.
+pub(crate) struct Context<'a> {
+    pub spec: &'a Spec<'a>,
+    pub facts: &'a Facts,
+    pub place: Place<'a>,
+    /// The process lives in another user namespace than the runtime.
+    pub user_namespace: bool,
+    pub cgroup_namespace: bool,
+    /// The `disabled` manager: there is no directory to bind.
+    pub no_cgroup: bool,
+    /// Sources of bind mounts are opened by the privileged parent.
+    pub parent_opens_sources: bool,
+}
+
+/// The plan of a new container. `spec` has passed `validate`.
+///
+/// # Errors
+/// Contradictions between the configuration and this host, with the field's path.
+pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, place: Place<'_>) -> Result<ContainerPlan> {
+    let linux = spec.linux();
+    let process = spec.process.as_ref().ok_or_else(|| Error::invalid("block `process` not found"))?;
+    let automatic = automatic_user_namespace(&linux, facts);
+    let new_user = automatic || linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
+    let id_maps = new_user.then(|| IdMaps::compile(&linux, facts)).transpose()?;
+    let setgroups_denied = facts.setgroups_denied || id_maps.as_ref().is_some_and(|m| m.deny_setgroups);
+    let mut opens = Opens::default();
+    let ns = namespaces::compile(&linux, new_user, !setgroups_denied, &mut opens);
+    let user_namespace = ns.has(libc::CLONE_NEWUSER as u64);
+    let cx = Context {
+        spec,
+        facts,
+        place,
+        user_namespace,
+        cgroup_namespace: ns.has(libc::CLONE_NEWCGROUP as u64),
+        no_cgroup: options.cgroup_manager == "disabled",
+        parent_opens_sources: user_namespace && !facts.rootless(),
+    };
+    let mut steps = vec![Step::JoinCgroups];
+    let own_mounts = ns.has(libc::CLONE_NEWNS as u64);
+    let new_network = ns.new & libc::CLONE_NEWNET as u64 != 0;
+    let clone_flags = ns.clone_flags;
+    surroundings(&mut steps, &cx, ns, options, new_network)?;
+    root_file_system(&mut steps, &cx, own_mounts, &mut opens)?;
+    let who = Identity { id: place.id, bundle: place.bundle, rootfs: place.rootfs, annotations: &spec.annotations };
+    let none = Hooks::default();
+    let hooks = spec.hooks.as_ref().unwrap_or(&none);
+    change_root(&mut steps, &cx, own_mounts, options, hooks, &who)?;
+    let start = hooks::compile(&hooks.start_container, "startContainer", &hooks::state(&who, "starting", 0))?;
+    let limits_by_parent = cx.user_namespace;
+    let around = Surroundings {
+        preserve_fds: options.preserve_fds,
+        setgroups_denied,
+        limits_by_parent,
+        console: process.terminal.then(|| opens.add(Open::Console)),
+        bind_console: own_mounts,
+        seccomp: linux.seccomp.is_some_and(|s| s.get() != "null"),
+    };
+    steps.extend(process::compile(process, &around, start)?);
+    let parent_limits = if limits_by_parent { process::limits(&process.rlimits)? } else { Vec::new() };
+    Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, parent_limits })
+}
+
+/// An unprivileged user without a user namespace in the configuration gets one all the same.
+pub(crate) fn automatic_user_namespace(linux: &Linux<'_>, facts: &Facts) -> bool {
+    facts.euid != 0 && !linux.namespaces.iter().any(|n| n.kind == "user")
+}
+
+/// Namespaces and what is set in them before any mount.
+fn surroundings(steps: &mut Vec<Step>, cx: &Context<'_>, ns: Namespaces, options: &CreateOptions, new_network: bool) -> Result<()> {
+    steps.extend(ns.steps);
+    steps.push(Step::Umask(0));
+    if !options.no_new_keyring {
+        steps.push(Step::JoinKeyring { name: mounts::c_string(cx.place.id, || "id".into())? });
+    }
+    if new_network {
+        steps.push(Step::Loopback);
+    }
+    if let Some(name) = &cx.spec.hostname {
+        steps.push(Step::Hostname(mounts::c_string(name, || "hostname".into())?));
+    }
+    if let Some(name) = &cx.spec.domainname {
+        steps.push(Step::Domainname(mounts::c_string(name, || "domainname".into())?));
+    }
+    for (key, value) in cx.spec.linux().sysctl.iter() {
+        let field = || format!("linux.sysctl.{key}");
+        let path = mounts::c_string(&key.replace('.', "/"), field)?;
+        steps.push(Step::Sysctl { path, value: mounts::c_string(value, field)? });
+    }
+    Ok(())
+}
+
+fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, opens: &mut Opens) -> Result<()> {
+    let rootfs = CString::new(cx.place.rootfs.as_os_str().as_bytes()).map_err(|_| Error::invalid("root.path: contains a NUL byte"))?;
+    if !own_mounts {
+        if !cx.spec.mounts.is_empty() {
+            return Err(Error::invalid("mounts: need a mount namespace"));
+        }
+        steps.push(Step::RootDirectory { path: rootfs });
+        return Ok(());
+    }
+    let linux = cx.spec.linux();
+    let flags = propagation(&linux)?;
+    steps.push(Step::Propagation { flags: flags | libc::MS_REC });
+    steps.push(Step::Root { path: rootfs, private_parents: flags == libc::MS_SHARED });
+    let (mounts, late) = mounts::compile(cx, opens)?;
+    steps.extend(mounts);
+    steps.extend(devices::compile(cx)?);
+    for (i, path) in linux.readonly_paths.iter().enumerate() {
+        steps.push(Step::ReadonlyPath { dest: mounts::inside(path, || format!("linux.readonlyPaths[{i}]"))? });
+    }
+    for (i, path) in linux.masked_paths.iter().enumerate() {
+        let dest = mounts::inside(path, || format!("linux.maskedPaths[{i}]"))?;
+        steps.push(Step::Mask { dest, null: opens.once(Open::Null), empty: opens.once(Open::EmptyDirectory) });
+    }
+    steps.extend(late);
+    Ok(())
+}
+
+/// `linux.rootfsPropagation` as a mount flag; private when absent.
+fn propagation(linux: &Linux<'_>) -> Result<u64> {
+    let word = linux.rootfs_propagation.as_deref().unwrap_or("");
+    match word {
+        "" | "private" | "rprivate" => Ok(libc::MS_PRIVATE),
+        "slave" | "rslave" => Ok(libc::MS_SLAVE),
+        "shared" | "rshared" => Ok(libc::MS_SHARED),
+        "unbindable" | "runbindable" => Ok(libc::MS_UNBINDABLE),
+        _ => Err(Error::invalid(format!("linux.rootfsPropagation: invalid value `{word}`"))),
+    }
+}
+
+/// The hooks that see the mounts in place, then the change of the root.
+fn change_root(
+    steps: &mut Vec<Step>,
+    cx: &Context<'_>,
+    own_mounts: bool,
+    options: &CreateOptions,
+    hooks: &Hooks<'_>,
+    who: &Identity<'_>,
+) -> Result<()> {
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
+        steps.push(Step::Mounted);
+    }
+    let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0))?;
+    steps.extend(create.into_iter().map(Step::Hook));
+    if own_mounts && cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
+        steps.push(Step::RootReadonly);
+    }
+    let how = match (own_mounts, options.no_pivot) {
+        (false, _) => Pivot::Chroot,
+        (true, true) => Pivot::Move,
+        (true, false) => Pivot::PivotRoot,
+    };
+    let flags = if own_mounts { propagation(&cx.spec.linux())? } else { libc::MS_PRIVATE };
+    steps.push(Step::Pivot { how, propagation: flags });
+    Ok(())
+}
+
+/// What `exec` joins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub linux: &'a Linux<'a>,
+    pub facts: &'a Facts,
+    /// Root of a container without a mount namespace.
+    pub rootfs: &'a Path,
+}
+
+/// The plan of an additional process in a container.
+///
+/// # Errors
+/// A process description that is not acceptable, with the field's path.
+pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: &ExecOptions) -> Result<ContainerPlan> {
+    let mut opens = Opens::default();
+    let user = automatic_user_namespace(target.linux, target.facts) || target.linux.namespaces.iter().any(|n| n.kind == "user");
+    let has = |kind: &str| kind == "user" && user || target.linux.namespaces.iter().any(|n| n.kind == kind);
+    let flags = namespaces::KINDS.iter().filter(|(kind, _)| has(kind)).fold(0, |all, (_, flag)| all | flag);
+    // What the parent sets on this process is inherited by the one it forks.
+    let mut steps = vec![Step::AwaitParent, Step::Undumpable, Step::JoinCgroups];
+    steps.extend(join_steps(flags, &mut opens));
+    if flags & libc::CLONE_NEWPID as u64 != 0 {
+        steps.push(Step::Fork);
+    }
+    // Which of the container's maps deny setgroups shows only inside; the child then skips an empty list by itself.
+    let setgroups_denied = target.facts.setgroups_denied;
+    if user {
+        steps.push(Step::BecomeRoot { clear_groups: false });
+    }
+    steps.push(Step::Umask(0));
+    if flags & libc::CLONE_NEWNS as u64 == 0 {
+        let path = CString::new(target.rootfs.as_os_str().as_bytes()).map_err(|_| Error::invalid("rootfs: contains a NUL byte"))?;
+        steps.extend([Step::RootDirectory { path }, Step::Pivot { how: Pivot::Chroot, propagation: libc::MS_PRIVATE }]);
+    }
+    let around = Surroundings {
+        preserve_fds: options.preserve_fds,
+        setgroups_denied,
+        limits_by_parent: user,
+        console: process.terminal.then(|| opens.add(Open::Console)),
+        bind_console: false,
+        seccomp: target.linux.seccomp.is_some_and(|s| s.get() != "null"),
+    };
+    steps.extend(process::compile(process, &around, Vec::new())?);
+    let parent_limits = if user { process::limits(&process.rlimits)? } else { Vec::new() };
+    Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, parent_limits })
+}
+
+/// One call by pidfd (kernel 5.8).
+fn join_steps(flags: u64, opens: &mut Opens) -> Vec<Step> {
+    if flags == 0 {
+        return Vec::new();
+    }
+    vec![Step::SetNsOf { pidfd: opens.add(Open::InitPidfd), flags }]
+}

@@ -1,0 +1,45 @@
+//! Descriptors the parent opens before the clone, because only it can or because it is cheaper there. Not here: opening (`engine::slots`).
+
+use super::step::Slot;
+use std::path::PathBuf;
+
+/// Something for the parent to open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// A namespace file.
+    Namespace { kind: &'static str, path: String },
+    /// The host's null device, verified.
+    Null,
+    /// A directory of the runtime's own that stays empty, the source of masked directories.
+    EmptyDirectory,
+    /// A detached copy of a tree, for sources the container's root may not reach.
+    Tree { path: PathBuf, recursive: bool, shown: String },
+    /// A detached copy of the container's own cgroup directory below this mount point.
+    Cgroup { mount_point: String },
+    /// Where the terminal's master side goes.
+    Console,
+    /// A pidfd of the container's first process.
+    InitPidfd,
+    /// Left empty by the parent; a step fills it for a later one.
+    Late,
+}
+
+/// The table under construction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Opens(pub Vec<Open>);
+
+impl Opens {
+    /// Adds an entry; its slot.
+    pub(crate) fn add(&mut self, open: Open) -> Slot {
+        self.0.push(open);
+        self.0.len() - 1
+    }
+
+    /// Adds an entry once.
+    pub(crate) fn once(&mut self, open: Open) -> Slot {
+        match self.0.iter().position(|o| *o == open) {
+            Some(slot) => slot,
+            None => self.add(open),
+        }
+    }
+}

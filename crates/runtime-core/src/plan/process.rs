@@ -1,0 +1,163 @@
+//! The process: the one tail of steps that `run`, `create` and `exec` share. Not here: the container around it.
+
+use super::mounts::c_string;
+use super::step::{Caps, Credentials, HookStep, Lookup, Slot, Step};
+use super::words::{RLIMITS, capability_set};
+use crate::error::{Error, Result};
+use crate::spec::{Capabilities, Process, Rlimit};
+use crate::sys::Argv;
+use std::ffi::CString;
+
+/// Used where the environment has no PATH, and for the same reason given to hooks' helpers: CRI-O starts a runtime without one.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What the process section alone does not say.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Surroundings {
+    /// Descriptors from 3 on that stay open.
+    pub preserve_fds: u32,
+    /// setgroups(2) is denied in the user namespace.
+    pub setgroups_denied: bool,
+    /// Resource limits are set by the parent, since the child's user namespace has no right to raise them.
+    pub limits_by_parent: bool,
+    /// Where the terminal goes.
+    pub console: Option<Slot>,
+    /// Bind the terminal over /dev/console.
+    pub bind_console: bool,
+    /// A seccomp program will be there.
+    pub seccomp: bool,
+}
+
+/// The steps from a changed root to execve. `start_hooks` run in the container after the gate.
+///
+/// The order is a matter of security: descriptors and labels before ids, the seccomp program before the capabilities are dropped unless
+/// no_new_privs is set, in which case it needs none and comes last; the executable is looked up with the final ids.
+pub(crate) fn compile(p: &Process<'_>, s: &Surroundings, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
+    let argv = strings(&p.args, "process.args")?;
+    let Some(name) = argv.first().cloned() else {
+        return Err(Error::invalid("process.args: must not be empty"));
+    };
+    let envp = strings(&p.env, "process.env")?;
+    let path = || c_string(&p.cwd, || "process.cwd".into());
+    let first = s.preserve_fds.saturating_add(3);
+    let mut steps = vec![Step::CloseOnExec { first }, Step::Setsid];
+    match s.console {
+        Some(console) => steps.push(terminal(p, console, s.bind_console)),
+        None => steps.push(Step::Stdio { uid: p.user.uid, gid: p.user.gid }),
+    }
+    if !s.limits_by_parent {
+        for (resource, soft, hard, name) in limits(&p.rlimits)? {
+            steps.push(Step::Rlimit { resource, soft, hard, name });
+        }
+    }
+    if let Some(score) = p.oom_score_adj {
+        steps.push(Step::OomScoreAdj(c_string(&score.to_string(), || "process.oomScoreAdj".into())?));
+    }
+    steps.extend(labels(p)?);
+    steps.push(Step::Cwd { path: path()?, create: true });
+    steps.push(Step::Umask(p.user.umask.unwrap_or(0o022)));
+    if s.seccomp && !p.no_new_privileges {
+        steps.push(Step::Seccomp);
+    }
+    steps.push(Step::Credentials(Box::new(credentials(p, s.setgroups_denied)?)));
+    steps.push(Step::Cwd { path: path()?, create: false });
+    if p.no_new_privileges {
+        steps.push(Step::NoNewPrivs);
+    }
+    steps.push(Step::Lookup(Box::new(lookup(p, name)?)));
+    steps.push(Step::Gate { first });
+    if s.seccomp && p.no_new_privileges {
+        steps.push(Step::Seccomp);
+    }
+    steps.extend(start_hooks.into_iter().map(Step::Hook));
+    steps.push(Step::Exec { argv: Argv::new(argv), envp: Argv::new(envp) });
+    Ok(steps)
+}
+
+fn strings(list: &[crate::spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
+    list.iter().enumerate().map(|(i, s)| c_string(s, || format!("{field}[{i}]"))).collect()
+}
+
+fn terminal(p: &Process<'_>, console: Slot, bind_console: bool) -> Step {
+    let size = p.console_size.unwrap_or_default();
+    let short = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    Step::Terminal { console, rows: short(size.height), columns: short(size.width), uid: p.user.uid, bind_console }
+}
+
+/// The limits as setrlimit(2) takes them.
+///
+/// # Errors
+/// An unknown name, a duplicate, or a soft limit above the hard one, with the field's path.
+pub(crate) fn limits(list: &[Rlimit<'_>]) -> Result<Vec<(u32, u64, u64, &'static str)>> {
+    let mut out: Vec<(u32, u64, u64, &'static str)> = Vec::with_capacity(list.len());
+    for (i, l) in list.iter().enumerate() {
+        let known = RLIMITS.iter().find(|(name, _)| *name == &*l.kind);
+        let (name, number) = known.ok_or_else(|| Error::invalid(format!("process.rlimits[{i}].type: invalid rlimit `{}`", l.kind)))?;
+        if out.iter().any(|(n, ..)| n == number) {
+            return Err(Error::invalid(format!("process.rlimits[{i}].type: duplicate rlimit `{name}`")));
+        }
+        if l.soft > l.hard {
+            return Err(Error::invalid(format!("process.rlimits[{i}]: the soft limit {} exceeds the hard limit {}", l.soft, l.hard)));
+        }
+        out.push((*number, l.soft, l.hard, name));
+    }
+    Ok(out)
+}
+
+fn labels(p: &Process<'_>) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if let Some(label) = p.selinux_label.as_deref().filter(|l| !l.is_empty()) {
+        let label = c_string(label, || "process.selinuxLabel".into())?;
+        steps.push(Step::Label { file: c"attr/exec".into(), label });
+    }
+    if let Some(profile) = p.apparmor_profile.as_deref().filter(|l| !l.is_empty()) {
+        let label = c_string(&format!("exec {profile}"), || "process.apparmorProfile".into())?;
+        steps.push(Step::Label { file: c"attr/apparmor/exec".into(), label });
+    }
+    Ok(steps)
+}
+
+fn credentials(p: &Process<'_>, setgroups_denied: bool) -> Result<Credentials> {
+    let groups = p.user.additional_gids.clone();
+    if setgroups_denied && !groups.is_empty() {
+        return Err(Error::invalid("process.user.additionalGids: setgroups is denied in this user namespace"));
+    }
+    for (id, field) in [(p.user.uid, "uid"), (p.user.gid, "gid")] {
+        if id == u32::MAX {
+            return Err(Error::invalid(format!("process.user.{field}: {id} is no valid id")));
+        }
+    }
+    Ok(Credentials {
+        uid: p.user.uid,
+        gid: p.user.gid,
+        groups: (!setgroups_denied).then_some(groups),
+        caps: caps(p.capabilities.as_ref())?,
+    })
+}
+
+/// The five sets; without the section all are empty, as in crun.
+fn caps(c: Option<&Capabilities<'_>>) -> Result<Caps> {
+    let Some(c) = c else { return Ok(Caps::default()) };
+    let set = |list, name: &str| capability_set(list, &format!("process.capabilities.{name}"));
+    let (permitted, inheritable) = (set(&c.permitted, "permitted")?, set(&c.inheritable, "inheritable")?);
+    Ok(Caps {
+        bounding: set(&c.bounding, "bounding")?,
+        effective: set(&c.effective, "effective")?,
+        permitted,
+        inheritable,
+        // The kernel raises only what is permitted and inheritable (capabilities(7)); crun too leaves the rest out.
+        ambient: set(&c.ambient, "ambient")? & permitted & inheritable,
+    })
+}
+
+fn lookup(p: &Process<'_>, name: CString) -> Result<Lookup> {
+    let path = p.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let dirs = if name.to_bytes().contains(&b'/') {
+        Vec::new()
+    } else {
+        // An empty entry is the current directory (execvp(3)).
+        let dir = |d: &str| if d.is_empty() { "./".to_owned() } else { format!("{d}/") };
+        path.split(':').map(|d| c_string(&dir(d), || "process.env".into())).collect::<Result<_>>()?
+    };
+    Ok(Lookup { name, dirs })
+}

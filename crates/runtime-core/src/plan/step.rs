@@ -1,0 +1,311 @@
+//! The typed steps a child goes through: data only, laid out before the clone. Not here: doing them (`init`), choosing them (the other
+//! files of `plan`).
+//!
+//! Everything is a C string or a number, so that the child neither allocates nor formats. [`Step::describe`] words a step for the parent's
+//! error messages.
+
+use crate::sys::Argv;
+use std::ffi::{CStr, CString};
+
+/// Index into the table of descriptors that the parent fills before the clone, or that a step fills for a later one.
+pub(crate) type Slot = usize;
+
+/// One thing the child does.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Step {
+    /// Write `0` to each `cgroup.procs` the parent opened.
+    JoinCgroups,
+    /// setns(2) to the descriptor in the slot.
+    SetNs(SetNs),
+    /// setns(2) to several namespaces of the process behind the pidfd in the slot (kernel 5.8).
+    SetNsOf { pidfd: Slot, flags: u64 },
+    /// unshare(2).
+    Unshare { flags: u64 },
+    /// Continue in a new process, a sibling of this one; this one ends. Enters the pid namespace that was made or joined.
+    Fork,
+    /// Tell the parent that a user namespace was made by `Unshare`.
+    Unshared,
+    /// Wait until the parent has written the id maps and the manager has moved the process, if the launch needs that.
+    AwaitParent,
+    /// Take the ids of the user namespace's root.
+    BecomeRoot { clear_groups: bool },
+    /// Write the clock offsets of a new time namespace and enter it.
+    TimeOffsets { text: CString },
+    /// Join a new session keyring.
+    JoinKeyring { name: CString },
+    /// Bring up the loopback interface.
+    Loopback,
+    /// umask(2).
+    Umask(u32),
+    /// Make the process undumpable, so that no process of a namespace about to be joined can trace it (CVE-2016-9962).
+    Undumpable,
+    /// mount(2) on `/` with propagation flags.
+    Propagation { flags: u64 },
+    /// Clone the tree at the rootfs and attach it there: the container's root mount.
+    Root { path: CString, private_parents: bool },
+    /// The rootfs is a plain directory, for containers without a mount namespace.
+    RootDirectory { path: CString },
+    /// A mount.
+    Mount(Box<MountStep>),
+    /// Change attributes of the mount kept in the slot.
+    SetAttrs { slot: Slot, set: u64, dest: CString },
+    /// A device node.
+    Device(DeviceStep),
+    /// A symbolic link; an existing entry is left alone.
+    Symlink { target: CString, dest: CString },
+    /// Make a path unreadable.
+    Mask { dest: CString, null: Slot, empty: Slot },
+    /// Make a path read-only.
+    ReadonlyPath { dest: CString },
+    /// Write a kernel parameter, path below `/proc/sys`.
+    Sysctl { path: CString, value: CString },
+    /// sethostname(2).
+    Hostname(CString),
+    /// setdomainname(2).
+    Domainname(CString),
+    /// Tell the parent that the mounts are made, wait until its hooks have run.
+    Mounted,
+    /// Run a hook.
+    Hook(HookStep),
+    /// Make the root mount read-only.
+    RootReadonly,
+    /// Make the root mount the root.
+    Pivot { how: Pivot, propagation: u64 },
+    /// Mark descriptors from `first` on close-on-exec.
+    CloseOnExec { first: u32 },
+    /// Replace standard descriptors that are the host's null device by the container's, and give the others to the user.
+    Stdio { uid: u32, gid: u32 },
+    /// setsid(2).
+    Setsid,
+    /// Open a terminal, make it the standard descriptors, send its master side to the descriptor in the slot.
+    Terminal { console: Slot, rows: u16, columns: u16, uid: u32, bind_console: bool },
+    /// setrlimit(2).
+    Rlimit { resource: u32, soft: u64, hard: u64, name: &'static str },
+    /// Write `/proc/self/oom_score_adj`.
+    OomScoreAdj(CString),
+    /// Write `/proc/self/attr/…`.
+    Label { file: CString, label: CString },
+    /// Change to the working directory; made when missing.
+    Cwd { path: CString, create: bool },
+    /// Drop the bounding set and take ids and capabilities.
+    Credentials(Box<Credentials>),
+    /// Set no_new_privs.
+    NoNewPrivs,
+    /// Install the seccomp program.
+    Seccomp,
+    /// Find the executable.
+    Lookup(Box<Lookup>),
+    /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on and wait for it.
+    Gate { first: u32 },
+    /// execve(2).
+    Exec { argv: Argv, envp: Argv },
+}
+
+/// A namespace to join.
+#[derive(Debug, PartialEq)]
+pub(crate) struct SetNs {
+    pub slot: Slot,
+    pub flag: u64,
+    pub kind: &'static str,
+    pub path: String,
+    pub pass: Pass,
+}
+
+/// When a namespace can be joined depends on who owns it, which shows only in trying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pass {
+    /// Must succeed.
+    Only,
+    /// Before the user namespace is joined or made: EPERM leaves it to the second pass.
+    First,
+    /// After it: only what the first pass left.
+    Second,
+}
+
+/// A mount, whatever its kind.
+#[derive(Debug, PartialEq)]
+pub(crate) struct MountStep {
+    /// Where, relative to the container's root, without a leading slash; empty for the root itself.
+    pub dest: CString,
+    /// As configured, for messages.
+    pub shown: String,
+    pub kind: MountKind,
+    /// MOUNT_ATTR_* to set and to clear.
+    pub attrs: Attrs,
+    /// The same for all mounts below too.
+    pub recursive_attrs: Attrs,
+    /// MS_SHARED and so on, each with or without MS_REC; 0 for none.
+    pub propagation: u64,
+    /// The destination must be reached without following a symbolic link (`/proc`, `/sys`).
+    pub no_symlinks: bool,
+    /// Keep the mount's descriptor for a later `SetAttrs`.
+    pub keep: Option<Slot>,
+}
+
+/// MOUNT_ATTR_* bits (mount_setattr(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Attrs {
+    pub set: u64,
+    pub clear: u64,
+}
+
+impl Attrs {
+    pub(crate) fn is_empty(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq)]
+pub(crate) enum MountKind {
+    /// A tree of the host, by path or already opened by the parent.
+    Bind { source: Source, recursive: bool },
+    /// A new file system.
+    Fs(FsMount),
+}
+
+/// Where a bind mount comes from.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Source {
+    Path(CString),
+    Slot(Slot),
+}
+
+/// A file system to make.
+#[derive(Debug, PartialEq)]
+pub(crate) struct FsMount {
+    pub fstype: CString,
+    pub source: CString,
+    /// Options for fsconfig(2) in order.
+    pub options: Vec<(CString, Option<CString>)>,
+    /// What to bind instead when the kernel says EPERM or EBUSY, as it does for a new sysfs without an own network namespace.
+    pub instead: Option<CString>,
+}
+
+/// A device node.
+#[derive(Debug, PartialEq)]
+pub(crate) struct DeviceStep {
+    pub dest: CString,
+    /// S_IFCHR, S_IFBLK or S_IFIFO with permission bits.
+    pub mode: u32,
+    pub rdev: u64,
+    pub uid: u32,
+    pub gid: u32,
+    /// Bind this node of the host instead of making one, which a user namespace cannot.
+    pub bind: Option<CString>,
+}
+
+/// A hook that runs in the container's namespaces.
+#[derive(Debug, PartialEq)]
+pub(crate) struct HookStep {
+    pub path: CString,
+    pub argv: Argv,
+    pub envp: Argv,
+    /// The container's state, for the hook's standard input.
+    pub stdin: Vec<u8>,
+    /// Milliseconds; -1 for none.
+    pub timeout: i32,
+}
+
+/// How the root is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pivot {
+    /// pivot_root(2).
+    PivotRoot,
+    /// MS_MOVE and chroot(2) (`--no-pivot`), for a root on an initramfs.
+    Move,
+    /// chroot(2) only: no mount namespace.
+    Chroot,
+}
+
+/// Ids and capabilities of the process.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Credentials {
+    pub uid: u32,
+    pub gid: u32,
+    /// `None`: setgroups is denied and nothing was asked for.
+    pub groups: Option<Vec<u32>>,
+    pub caps: Caps,
+}
+
+/// Capability sets as bit masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Caps {
+    pub bounding: u64,
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub ambient: u64,
+}
+
+/// The executable to find.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Lookup {
+    pub name: CString,
+    /// Directories of PATH, each with a trailing slash; unused when the name has a slash.
+    pub dirs: Vec<CString>,
+}
+
+impl Step {
+    /// What the step does, for an error message that goes on with `: strerror`.
+    pub(crate) fn describe(&self) -> String {
+        match self {
+            Step::JoinCgroups => "join the cgroup".into(),
+            Step::SetNs(n) => format!("join the {} namespace `{}`", n.kind, n.path),
+            Step::SetNsOf { .. } => "join the container's namespaces".into(),
+            Step::Unshare { .. } => "unshare namespaces".into(),
+            Step::Fork => "clone into the pid namespace".into(),
+            Step::Unshared | Step::AwaitParent | Step::Mounted | Step::Gate { .. } => "synchronise with the runtime".into(),
+            Step::BecomeRoot { .. } => "become root in the user namespace".into(),
+            Step::TimeOffsets { .. } => "write `/proc/self/timens_offsets`".into(),
+            Step::JoinKeyring { name } => format!("join keyctl `{}`", lossy(name)),
+            Step::Loopback => "bring up the loopback interface".into(),
+            Step::Umask(_) => "umask".into(),
+            Step::Undumpable => "prctl PR_SET_DUMPABLE".into(),
+            Step::Propagation { .. } => "set the propagation of `/`".into(),
+            Step::Root { path, .. } | Step::RootDirectory { path } => format!("mount the rootfs `{}`", lossy(path)),
+            Step::Mount(m) => m.describe(),
+            Step::SetAttrs { dest, .. } => format!("remount `/{}`", lossy(dest)),
+            Step::Device(d) => format!("make the device `/{}`", lossy(&d.dest)),
+            Step::Symlink { dest, .. } => format!("make the symbolic link `/{}`", lossy(dest)),
+            Step::Mask { dest, .. } => format!("mask the path `/{}`", lossy(dest)),
+            Step::ReadonlyPath { dest } => format!("make the path `/{}` read-only", lossy(dest)),
+            Step::Sysctl { path, .. } => format!("write to `/proc/sys/{}`", lossy(path)),
+            Step::Hostname(_) => "sethostname".into(),
+            Step::Domainname(_) => "setdomainname".into(),
+            Step::Hook(h) => format!("error executing hook `{}`", lossy(&h.path)),
+            Step::RootReadonly => "remount the rootfs read-only".into(),
+            Step::Pivot { how: Pivot::Chroot, .. } => "chroot".into(),
+            Step::Pivot { how: Pivot::Move, .. } => "move the rootfs to `/`".into(),
+            Step::Pivot { .. } => "pivot_root".into(),
+            Step::CloseOnExec { .. } => "close_range".into(),
+            Step::Stdio { .. } => "prepare the standard descriptors".into(),
+            Step::Setsid => "setsid".into(),
+            Step::Terminal { .. } => "open a terminal".into(),
+            Step::Rlimit { name, .. } => format!("setrlimit `{name}`"),
+            Step::OomScoreAdj(_) => "write `/proc/self/oom_score_adj`".into(),
+            Step::Label { file, .. } => format!("write `/proc/self/{}`", lossy(file)),
+            Step::Cwd { path, .. } => format!("chdir to `{}`", lossy(path)),
+            Step::Credentials(_) => "set the credentials".into(),
+            Step::NoNewPrivs => "prctl PR_SET_NO_NEW_PRIVS".into(),
+            Step::Seccomp => "seccomp (SECCOMP_SET_MODE_FILTER)".into(),
+            Step::Lookup(l) => format!("open executable `{}`", lossy(&l.name)),
+            Step::Exec { argv, .. } => format!("exec container process `{}`", argv.first().map_or_else(String::new, lossy)),
+        }
+    }
+}
+
+impl MountStep {
+    fn describe(&self) -> String {
+        match &self.kind {
+            MountKind::Bind { source: Source::Path(p), .. } => format!("bind mount `{}` to `{}`", lossy(p), self.shown),
+            MountKind::Bind { .. } => format!("bind mount to `{}`", self.shown),
+            MountKind::Fs(f) => format!("mount `{}` to `{}`", lossy(&f.fstype), self.shown),
+        }
+    }
+}
+
+/// A C string for a message.
+pub(crate) fn lossy(s: &CStr) -> String {
+    s.to_string_lossy().into_owned()
+}

@@ -1,0 +1,57 @@
+//! A null-terminated array of C strings, laid out before the clone so that the child can pass it to execve. Not here: execve.
+
+use std::ffi::{CStr, CString, c_char};
+
+/// Strings and the pointers to them, as execve(2) takes them.
+#[derive(Default)]
+pub(crate) struct Argv {
+    strings: Vec<CString>,
+    pointers: Vec<*const c_char>,
+}
+
+// SAFETY: the pointers lead into `strings`' heap buffers, which are owned, never changed and never handed out mutably, so sharing or
+// sending the pair is sharing immutable memory.
+unsafe impl Send for Argv {}
+// SAFETY: as above; no interior mutability.
+unsafe impl Sync for Argv {}
+
+impl Argv {
+    /// Lays out `strings`.
+    pub(crate) fn new(strings: Vec<CString>) -> Self {
+        // A CString's buffer stays where it is when the CString moves, so the pointers stay valid as long as `strings` lives.
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { strings, pointers }
+    }
+
+    /// The strings.
+    pub(crate) fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+
+    /// The first string.
+    pub(crate) fn first(&self) -> Option<&CStr> {
+        self.strings.first().map(|s| &**s)
+    }
+
+    /// The null-terminated array. Valid while `self` lives.
+    pub(super) fn as_ptr(&self) -> *const *const c_char {
+        if self.pointers.is_empty() { EMPTY.0.as_ptr() } else { self.pointers.as_ptr() }
+    }
+}
+
+struct Empty([*const c_char; 1]);
+// SAFETY: holds only a null pointer.
+unsafe impl Sync for Empty {}
+static EMPTY: Empty = Empty([std::ptr::null()]);
+
+impl std::fmt::Debug for Argv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.strings).finish()
+    }
+}
+
+impl PartialEq for Argv {
+    fn eq(&self, other: &Self) -> bool {
+        self.strings == other.strings
+    }
+}

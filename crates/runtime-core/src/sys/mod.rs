@@ -1,0 +1,19 @@
+//! The only `unsafe` code of the crate: system calls that the child makes, as raw calls, and the few the parent needs that nix and
+//! rustix lack. Not here: policy.
+//!
+//! All of these are safe to call between `clone` and `execve`: they take borrowed C strings and plain numbers, allocate nothing, take
+//! no locks, and use none of the C library's wrappers that do (its set*id functions signal every thread).
+
+#![allow(unsafe_code)]
+
+mod argv;
+mod call;
+mod mount;
+mod owned;
+mod process;
+
+pub(crate) use argv::Argv;
+pub(crate) use call::{Errno, Result};
+pub(crate) use mount::*;
+pub(crate) use owned::{detached_tree, memory_file, pidfd};
+pub(crate) use process::*;

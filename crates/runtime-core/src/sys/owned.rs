@@ -1,0 +1,27 @@
+//! The parent's forms of raw calls that make descriptors: owned ones. Not here: the calls.
+
+use super::call::Result;
+use super::{memfd_with, open_tree, pidfd_open};
+use std::ffi::CStr;
+use std::fs::File;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+fn owned(fd: Result<RawFd>) -> Result<OwnedFd> {
+    // SAFETY: every caller passes the result of a call that has just made the descriptor and gave it to nobody else.
+    fd.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A file in memory with `bytes` in it, positioned at the start.
+pub(crate) fn memory_file(bytes: &[u8]) -> Result<File> {
+    owned(memfd_with(bytes)).map(File::from)
+}
+
+/// `pidfd_open(2)`.
+pub(crate) fn pidfd(pid: i32) -> Result<OwnedFd> {
+    owned(pidfd_open(pid))
+}
+
+/// A detached copy of the tree at an absolute path (OPEN_TREE_CLONE).
+pub(crate) fn detached_tree(path: &CStr, recursive: bool) -> Result<OwnedFd> {
+    owned(open_tree(libc::AT_FDCWD, path, super::OPEN_TREE_CLONE | if recursive { super::AT_RECURSIVE } else { 0 }))
+}
