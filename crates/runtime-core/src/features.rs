@@ -57,70 +57,6 @@ const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// Words of `mounts[].options` that are flags; any other word goes to the file system.
-const MOUNT_OPTIONS: [&str; 60] = [
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "mand",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nomand",
-    "norelatime",
-    "nostrictatime",
-    "nosuid",
-    "private",
-    "ratime",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "remount",
-    "rexec",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnorelatime",
-    "rnostrictatime",
-    "rnosuid",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "runbindable",
-    "rw",
-    "shared",
-    "slave",
-    "strictatime",
-    "suid",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-    "idmap",
-    "copy-symlink",
-    "src-nofollow",
-    "dest-nofollow",
-    "rsync",
-    "rasync",
-    "rdirsync",
-    "rmand",
-    "rnomand",
-    "nosymfollow",
-];
-
 /// Annotations in a configuration that reach beyond the container, as names or prefixes: an engine that takes configurations from its
 /// users filters them.
 const UNSAFE_ANNOTATIONS: [&str; 6] =
@@ -137,7 +73,7 @@ pub struct Features {
     /// Hook kinds.
     pub hooks: &'static [&'static str],
     /// Mount option words.
-    pub mount_options: &'static [&'static str],
+    pub mount_options: Vec<&'static str>,
     /// `linux`.
     pub linux: LinuxFeatures,
     /// Facts about the runtime itself, name to value, in this order.
@@ -233,7 +169,7 @@ impl Features {
             oci_version_min: OCI_VERSION_MIN,
             oci_version_max: OCI_VERSION_MAX,
             hooks: &HOOKS,
-            mount_options: &MOUNT_OPTIONS,
+            mount_options: crate::plan::mount_flags::words().collect(),
             linux: LinuxFeatures {
                 namespaces: &NAMESPACES,
                 capabilities: &CAPABILITIES,
@@ -313,7 +249,7 @@ mod tests {
 
     #[test]
     fn no_word_stands_twice() {
-        for words in [&MOUNT_OPTIONS[..], &CAPABILITIES, &HOOKS, &NAMESPACES, &UNSAFE_ANNOTATIONS] {
+        for words in [&crate::plan::mount_flags::words().collect::<Vec<_>>()[..], &CAPABILITIES, &HOOKS, &NAMESPACES, &UNSAFE_ANNOTATIONS] {
             let mut sorted = words.to_vec();
             sorted.sort_unstable();
             sorted.dedup();

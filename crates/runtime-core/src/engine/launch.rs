@@ -58,6 +58,8 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         seccomp: setup.seccomp.map(|f| (f.program, f.flags)),
         mask: setup.mask,
         late_texts: if setup.gate.is_some() { failure::late_texts(&plan.steps) } else { Vec::new() },
+        #[cfg(feature = "trap-alloc")]
+        plant_allocation: std::env::var_os("PINNACE_TEST_PLANT_ALLOC").is_some(),
     };
     let mut slots = setup.slots;
     let pid = match clone(plan.clone_flags, setup.placement, &mut wire)? {

@@ -2,14 +2,25 @@
 
 mod attach;
 mod console;
+mod create;
+mod delete;
+mod exec;
 mod failure;
+mod first;
+mod freeze;
 mod hooks;
+mod kill;
 mod launch;
 mod options;
+mod ps;
 mod slots;
 mod socket;
+mod start;
+mod state;
 mod supervise;
+mod update;
 
+pub use crate::init::in_child;
 pub use options::{Backends, CreateOptions, ExecOptions};
 
 use std::path::PathBuf;

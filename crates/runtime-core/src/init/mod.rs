@@ -18,8 +18,13 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DETAIL_SIZE, Kind, Message, Wire};
 
-/// Set in a child between clone and execve. An embedder's test allocator can look at it: nothing may be allocated then.
-pub static IN_CHILD: AtomicBool = AtomicBool::new(false);
+/// Set in a child between clone and execve.
+static IN_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Whether this is a container's child between clone and execve, where nothing may be allocated. For an embedder's test allocator.
+pub fn in_child() -> bool {
+    IN_CHILD.load(Ordering::Relaxed)
+}
 
 /// Longest path the kernel takes, with its end (limits.h, PATH_MAX).
 const PATH_MAX: usize = 4096;
@@ -71,6 +76,10 @@ struct Child<'a> {
 /// Runs the steps; ends in execve or in a failure reported to the parent. `slots` are the descriptors the plan asked for.
 pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
     IN_CHILD.store(true, Ordering::Relaxed);
+    #[cfg(feature = "trap-alloc")]
+    if wire.plant_allocation {
+        drop(std::hint::black_box(Box::new(0u8)));
+    }
     // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts.
     let _ = sys::set_signal_mask(&wire.mask);
     let mut child = Child {
@@ -194,7 +203,10 @@ impl Child<'_> {
     /// The container's own standard error is all that is left: the words prepared for the step, the detail, the error's text.
     fn report_on_stderr(&self, step: usize, fail: Fail) {
         let words = self.wire.late_texts.get(step).and_then(Option::as_deref).map_or(&b"start the container"[..], |t| t.to_bytes());
-        let put = |bytes: &[u8]| drop(sys::write(2, bytes));
+        let put = |bytes: &[u8]| {
+            // Nobody is left to be told of a failure.
+            let _ = sys::write(2, bytes);
+        };
         put(words);
         if self.detail_len > 0 {
             put(b": `");

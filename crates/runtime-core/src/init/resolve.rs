@@ -131,7 +131,7 @@ fn make_dir(at: RawFd, name: &[u8]) -> Result<RawFd, Fail> {
 }
 
 /// The directory of `path` inside `root`, made when missing, and the last component.
-pub(super) fn parent<'p>(root: RawFd, path: &'p CStr) -> Result<(RawFd, &'p CStr), Fail> {
+pub(super) fn parent(root: RawFd, path: &CStr) -> Result<(RawFd, &CStr), Fail> {
     let bytes = path.to_bytes_with_nul();
     let Some(slash) = bytes.iter().rposition(|b| *b == b'/') else { return Ok((root, path)) };
     let mut dir = PathBuffer::new();

@@ -33,7 +33,7 @@ impl Child<'_> {
     pub(super) fn pivot(&mut self, how: Pivot, propagation: u64) -> Done {
         sys::fchdir(self.root)?;
         match how {
-            Pivot::PivotRoot => {
+            Pivot::Root => {
                 // The old root is stacked on the new one for a moment (pivot_root(2), NOTES), and `.` is the old one then.
                 sys::pivot_root(c".", c".")?;
                 if propagation == libc::MS_SHARED {

@@ -23,6 +23,9 @@ pub(crate) struct Wire {
     pub mask: SignalMask,
     /// Once the gate is passed nobody reads the socket: failures go to standard error, in these words, one a step.
     pub late_texts: Vec<Option<CString>>,
+    /// Break the rule that nothing is allocated, to show that a test notices.
+    #[cfg(feature = "trap-alloc")]
+    pub plant_allocation: bool,
 }
 
 /// Size of a message in bytes.

@@ -201,7 +201,7 @@ fn change_root(
     let how = match (own_mounts, options.no_pivot) {
         (false, _) => Pivot::Chroot,
         (true, true) => Pivot::Move,
-        (true, false) => Pivot::PivotRoot,
+        (true, false) => Pivot::Root,
     };
     let flags = if own_mounts { propagation(&cx.spec.linux())? } else { libc::MS_PRIVATE };
     steps.push(Step::Pivot { how, propagation: flags });

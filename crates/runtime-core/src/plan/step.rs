@@ -211,7 +211,7 @@ pub(crate) struct HookStep {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pivot {
     /// pivot_root(2).
-    PivotRoot,
+    Root,
     /// MS_MOVE and chroot(2) (`--no-pivot`), for a root on an initramfs.
     Move,
     /// chroot(2) only: no mount namespace.

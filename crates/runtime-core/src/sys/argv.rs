@@ -23,11 +23,6 @@ impl Argv {
         Self { strings, pointers }
     }
 
-    /// The strings.
-    pub(crate) fn strings(&self) -> &[CString] {
-        &self.strings
-    }
-
     /// The first string.
     pub(crate) fn first(&self) -> Option<&CStr> {
         self.strings.first().map(|s| &**s)

@@ -113,12 +113,6 @@ pub(crate) fn symlinkat(target: &CStr, dir: RawFd, path: &CStr) -> Result<()> {
     unsafe { call!(SYS_symlinkat, target.as_ptr(), dir, path.as_ptr()) }.map(drop)
 }
 
-/// `readlinkat(2)`; the bytes are not terminated.
-pub(crate) fn readlinkat(dir: RawFd, path: &CStr, buf: &mut [u8]) -> Result<usize> {
-    // SAFETY: `path` is NUL-terminated; pointer and length describe `buf`.
-    unsafe { call!(SYS_readlinkat, dir, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
-}
-
 /// `fchownat(2)` on the entry itself, never through a symlink. `u32::MAX` keeps an id.
 pub(crate) fn fchownat(dir: RawFd, path: &CStr, uid: u32, gid: u32, flags: i32) -> Result<()> {
     // SAFETY: `path` is NUL-terminated and lives across the call.

@@ -12,6 +12,9 @@ pub(crate) enum Side {
     Parent(i32),
 }
 
+/// libc's constant is an int, which cannot hold this one.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// `clone3(2)` (kernel 5.3) without a stack of its own: the child continues on a copy of the parent's memory, like after fork.
 /// `exit_signal` must be 0 with CLONE_PARENT. `cgroup` is used with CLONE_INTO_CGROUP (5.7).
 ///
@@ -22,7 +25,7 @@ pub(crate) fn clone3(flags: u64, exit_signal: i32, cgroup: Option<RawFd>) -> Res
     args.flags = flags;
     args.exit_signal = exit_signal as u64;
     if let Some(fd) = cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = fd as u64;
     }
     // SAFETY: `args` is a valid clone_args of the size given. No CLONE_VM is ever passed (callers pass namespaces, CLONE_PARENT), so the
@@ -328,6 +331,12 @@ pub(crate) fn poll_in(fd: RawFd, timeout: i32) -> Result<bool> {
 pub(crate) fn pidfd_open(pid: i32) -> Result<RawFd> {
     // SAFETY: takes numbers only.
     unsafe { call!(SYS_pidfd_open, pid, 0) }.map(|fd| fd as RawFd)
+}
+
+/// `pidfd_send_signal(2)` (kernel 5.1); signal 0 asks whether the process exists.
+pub(crate) fn pidfd_send_signal(pidfd: RawFd, signal: i32) -> Result<()> {
+    // SAFETY: takes numbers and a null pointer, which asks for the signal information kill(2) would give.
+    unsafe { call!(SYS_pidfd_send_signal, pidfd, signal, std::ptr::null::<libc::siginfo_t>(), 0) }.map(drop)
 }
 
 /// `kill(2)`.
