@@ -1,8 +1,9 @@
 //! The descriptors a plan asks its parent to open. Not here: why (`plan::opens`).
 
 use crate::error::{Context, Error, Result};
+use crate::plan::mounts::MASK_ATTRS;
 use crate::plan::opens::Open;
-use crate::sys;
+use crate::sys::{self, Errno};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -65,26 +66,30 @@ fn one(open: &Open, from: &Sources<'_>) -> Result<Option<OwnedFd>> {
 
 /// The host's null device, verified: it hides files, so nothing else may stand in for it.
 fn null() -> Result<OwnedFd> {
-    let fd = openat(CWD, c"/dev/null", OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/dev/null`")?;
+    let what = || "bind mount `/dev/null`";
+    let fd = sys::detached_tree(c"/dev/null", false).context(what)?;
+    sys::mount_setattr(fd.as_raw_fd(), false, 0, 0, libc::MS_SLAVE).context(what)?;
     let st = sys::fstat(fd.as_raw_fd()).context(|| "fstat `/dev/null`")?;
     if st.is_char(1, 3) { Ok(fd) } else { Err(Error::other("`/dev/null` is not the null device")) }
 }
 
-/// `.empty-directory` of the state directory, mode 0555.
+/// A mount of `.empty-directory` in the state directory, mode 0555, through which nothing can be done.
 fn empty_directory(root: &Path) -> Result<OwnedFd> {
     let path = root.join(".empty-directory");
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match openat(CWD, &path, flags, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => {
+    let what = || format!("bind mount `{}`", path.display());
+    let fd = match tree(&path, false) {
+        Err(Errno(libc::ENOENT)) => {
             match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(e) => return Err(e).context(|| format!("mkdir `{}`", path.display())),
             }
-            openat(CWD, &path, flags, Mode::empty())
+            tree(&path, false)
         }
         r => r,
     }
-    .context(|| format!("open `{}`", path.display()))
+    .context(what)?;
+    sys::mount_setattr(fd.as_raw_fd(), false, MASK_ATTRS.set, MASK_ATTRS.clear, 0).context(what)?;
+    Ok(fd)
 }
 
 /// A detached copy of a tree, cut off from what happens to its origin's mounts in the runtime's namespace.

@@ -63,8 +63,9 @@ struct Child<'a> {
     deferred: u64,
     /// The working directory is to be tried again with the final ids.
     cwd_pending: bool,
-    /// The empty directory's mount has its attributes.
-    mask_ready: bool,
+    /// The mounts that mask paths are attached, once each.
+    null_used: bool,
+    empty_used: bool,
     /// Nobody reads the socket any more.
     late: bool,
     /// The executable found.
@@ -89,7 +90,8 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
         dev: None,
         deferred: 0,
         cwd_pending: false,
-        mask_ready: false,
+        null_used: false,
+        empty_used: false,
         late: false,
         exe: resolve::PathBuffer::new(),
         detail: [0; DETAIL_SIZE],

@@ -1,7 +1,6 @@
 //! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
 
 use super::{Child, Done, Fail, done_with, resolve, wire::Code};
-use crate::plan::mounts::MASK_ATTRS;
 use crate::plan::step::{FsMount, MountKind, MountStep, Slot, Source};
 use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, Errno, OPEN_TREE_CLONE};
 use std::ffi::CStr;
@@ -82,22 +81,13 @@ impl Child<'_> {
             Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
             r => r?,
         };
-        if sys::fstat(target)?.is_dir() {
-            let tree = clone_tree(self.slots[empty], c"", false)?;
-            if !self.mask_ready {
-                sys::mount_setattr(tree, false, MASK_ATTRS.set, MASK_ATTRS.clear, 0)?;
-            }
-            sys::move_mount(tree, target)?;
-            if self.mask_ready {
-                done_with(tree);
-            } else {
-                // Further clones are made of this one, which is attached and has the attributes.
-                self.slots[empty] = tree;
-                self.mask_ready = true;
-            }
-        } else {
-            let tree = clone_tree(self.slots[null], c"", false)?;
-            sys::move_mount(tree, target)?;
+        let (slot, used) = if sys::fstat(target)?.is_dir() { (empty, &mut self.empty_used) } else { (null, &mut self.null_used) };
+        let tree = self.slots[slot];
+        // The parent's detached mount is attached at the first use. From then on it is one of this namespace, of which copies can be made.
+        let again = std::mem::replace(used, true);
+        let tree = if again { clone_tree(tree, c"", false)? } else { tree };
+        sys::move_mount(tree, target)?;
+        if again {
             done_with(tree);
         }
         done_with(target);
