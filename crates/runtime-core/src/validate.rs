@@ -28,7 +28,7 @@ pub(crate) fn validate(spec: &Spec<'_>) -> Result<()> {
     sysctl(&linux, spec.hostname.is_some())?;
     time_offsets(&linux)?;
     resources(&linux)?;
-    not_yet(&linux, process)?;
+    not_yet(&linux)?;
     hooks(spec)
 }
 
@@ -48,6 +48,9 @@ fn platform(spec: &Spec<'_>) -> Result<()> {
 pub(crate) fn process(p: &Process<'_>) -> Result<()> {
     if p.args.is_empty() {
         return Err(Error::invalid("process.args: must not be empty"));
+    }
+    if p.args[0].is_empty() {
+        return Err(Error::invalid("process.args[0]: cannot find `` in $PATH"));
     }
     if !p.cwd.starts_with('/') {
         return Err(Error::invalid(format!("process.cwd: `{}` is not an absolute path", p.cwd)));
@@ -176,15 +179,12 @@ fn resources(linux: &Linux<'_>) -> Result<()> {
 }
 
 /// Sections that are understood but not carried out yet are refused: a container that lacks what it asked for must not start.
-fn not_yet(linux: &Linux<'_>, process: &Process<'_>) -> Result<()> {
+fn not_yet(linux: &Linux<'_>) -> Result<()> {
     let asked = [
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (!linux.net_devices.is_empty(), "linux.netDevices"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (linux.personality.is_some(), "linux.personality"),
         (linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
-        (process.scheduler.is_some(), "process.scheduler"),
-        (process.io_priority.is_some(), "process.ioPriority"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, field)) => Err(Error::new(crate::ErrorKind::Unsupported, format!("{field}: not supported by this version"))),
@@ -243,7 +243,7 @@ mod tests {
             (r#"{"timeOffsets":{"boottime":{}}}"#, "", "linux.timeOffsets: require a new time namespace"),
             ("{}", r#","hooks":{"poststop":[{"path":"x"}]}"#, "hooks.poststop[0].path: `x` is not an absolute path"),
             ("{}", r#","hooks":{"prestart":[{"path":"/x","timeout":0}]}"#, "hooks.prestart[0].timeout: 0 is not above zero"),
-            (r#"{"personality":{"domain":"LINUX"}}"#, "", "linux.personality: not supported by this version"),
+            (r#"{"mountLabel":"x"}"#, "", "linux.mountLabel: not supported by this version"),
             (
                 r#"{"resources":{"hugepageLimits":[{"pageSize":"64kB","limit":1}]}}"#,
                 "",

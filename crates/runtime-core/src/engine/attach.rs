@@ -1,8 +1,8 @@
-//! What a parent does for its child while that waits: id maps and resource limits. Not here: cgroups (the managers' affair).
+//! What a parent does for its child while that waits: id maps, resource limits, priorities. Not here: cgroups (the managers' affair).
 
 use crate::error::{Context, Error, Result};
 use crate::plan::ids::{self, IdMaps};
-use crate::plan::process::DEFAULT_PATH;
+use crate::plan::process::{ByParent, DEFAULT_PATH};
 use crate::spec::IdMapping;
 use crate::sys;
 use rustix::fs::{Mode, OFlags, openat};
@@ -39,7 +39,10 @@ fn helper(program: &str, pid: i32, map: &[IdMapping]) -> Result<()> {
     let dirs = DEFAULT_PATH.split(':').map(|d| format!("{d}/{program}"));
     let path = dirs.into_iter().find(|p| std::path::Path::new(p).exists());
     let path = path.ok_or_else(|| Error::sys(libc::ENOENT, format!("`{program}` is needed to write the id maps and not installed")))?;
-    let out = Command::new(&path).arg(pid.to_string()).args(args).stdin(Stdio::null()).output().context(|| format!("execute `{path}`"))?;
+    let mut command = Command::new(&path);
+    command.arg(pid.to_string()).args(args).stdin(Stdio::null());
+    sys::close_others(&mut command);
+    let out = command.output().context(|| format!("execute `{path}`"))?;
     if out.status.success() {
         return Ok(());
     }
@@ -47,13 +50,22 @@ fn helper(program: &str, pid: i32, map: &[IdMapping]) -> Result<()> {
     Err(Error::other(format!("`{path}` failed ({}): {}", out.status, words.trim())))
 }
 
-/// Sets resource limits of the child, which its user namespace would not let it raise.
+/// Sets what the child has no right to set itself.
 ///
 /// # Errors
-/// Names the limit.
-pub(crate) fn limits(pid: i32, limits: &[(u32, u64, u64, &'static str)]) -> Result<()> {
-    for (resource, soft, hard, name) in limits {
+/// Names the setting.
+pub(crate) fn settings(proc: &OwnedFd, pid: i32, wanted: &ByParent) -> Result<()> {
+    for (resource, soft, hard, name) in &wanted.limits {
         sys::set_rlimit(pid, *resource, *soft, *hard).context(|| format!("setrlimit `{name}`"))?;
+    }
+    if let Some(score) = wanted.oom_score_adj {
+        write(proc, pid, "oom_score_adj", &score.to_string())?;
+    }
+    if let Some(attr) = &wanted.scheduler {
+        sys::set_scheduler(pid, attr).context(|| "sched_setattr (process.scheduler)")?;
+    }
+    if let Some(priority) = wanted.io_priority {
+        sys::set_io_priority(pid, priority).context(|| "ioprio_set (process.ioPriority)")?;
     }
     Ok(())
 }

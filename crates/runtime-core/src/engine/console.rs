@@ -1,12 +1,15 @@
 //! The terminal of a foreground container: raw mode, window size, and the copying between the two terminals. Not here: opening the
 //! container's one (`init::stdio`).
 
+use super::socket;
 use crate::error::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 /// The master side of the container's terminal, connected to the runtime's standard input and output. Dropping it puts the runtime's own
 /// terminal back as it was.
@@ -23,6 +26,50 @@ pub(crate) struct Console {
 #[derive(Default)]
 struct Buffer {
     bytes: Vec<u8>,
+}
+
+/// Where the terminal of a process goes.
+pub(crate) struct Destination {
+    socket: OwnedFd,
+    /// This process's end, when it is the one that gets it.
+    here: Option<OwnedFd>,
+}
+
+impl Destination {
+    /// To an engine's socket.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub(crate) fn engine(path: &Path) -> Result<Self> {
+        Ok(Self { socket: socket::connect(path)?, here: None })
+    }
+
+    /// To this process, which is in the foreground.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub(crate) fn foreground() -> Result<Self> {
+        let pair = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        pair.context(|| "socketpair").map(|(socket, here)| Self { socket, here: Some(here) })
+    }
+
+    /// What the child sends it to.
+    pub(crate) fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+
+    /// Rows and columns of the user's terminal, in the foreground; 0 where there is none.
+    pub(crate) fn size(&self) -> Option<(u16, u16)> {
+        self.here.as_ref().map(|_| tcgetwinsize(stdin()).map_or((0, 0), |size| (size.ws_row, size.ws_col)))
+    }
+
+    /// Takes it in, in the foreground.
+    ///
+    /// # Errors
+    /// The child sent none.
+    pub(crate) fn receive(&self) -> Result<Option<OwnedFd>> {
+        self.here.as_ref().map(socket::recv_fd).transpose()
+    }
 }
 
 /// Adds a descriptor to the polled ones; its index. One that is not to be polled must stay out: a hang-up is reported whatever was asked.
@@ -79,14 +126,10 @@ impl Console {
             let before = tcgetattr(stdin()).context(|| "tcgetattr")?;
             let mut raw = before.clone();
             raw.make_raw();
-            // The container's terminal sends bare line ends (below), which this one completes.
+            // The container's terminal sends bare line ends (`init::stdio`), which this one completes.
             raw.output_modes |= OutputModes::OPOST;
             tcsetattr(stdin(), OptionalActions::Now, &raw).context(|| "tcsetattr")?;
             console.saved = Some(before);
-            let mut theirs = tcgetattr(&console.master).context(|| "tcgetattr")?;
-            theirs.output_modes &= !OutputModes::ONLCR;
-            tcsetattr(&console.master, OptionalActions::Now, &theirs).context(|| "tcsetattr")?;
-            console.resize();
         }
         Ok(console)
     }

@@ -1,9 +1,10 @@
 //! `create` and `run`: from a bundle to a container. Not here: the launch itself (`launch`), waiting (`supervise`).
 
+use super::console::Destination;
 use super::hooks;
 use super::launch::{self, Launched, Parent, Setup};
 use super::slots::{self, Sources};
-use super::supervise::{Supervisor, current_mask};
+use super::supervise::Supervisor;
 use super::{CreateOptions, Runtime, attach, socket};
 use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompRequest};
 use crate::bundle::Bundle;
@@ -30,7 +31,7 @@ impl Runtime {
         let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
         let console = self.console(&spec, options, "use --console-socket with create when a terminal is used")?;
         let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
-        container.launch(console.as_ref().map(|(fd, _)| fd), true, current_mask()?, |_, _| Ok(()))
+        container.launch(console.as_ref(), Mode::Created, |_, _| Ok(()))
     }
 
     /// Makes a container and starts it. Returns the exit status of its process, 128 + N when signal N ended it, or 0 at once when
@@ -45,18 +46,17 @@ impl Runtime {
         let console = if options.detach || options.console_socket.is_some() {
             self.console(&spec, options, "use --console-socket with --detach when a terminal is used")?
         } else {
-            own_console(&spec)?
+            wants_terminal(&spec).then(Destination::foreground).transpose()?
         };
         let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
         if options.detach {
-            container.launch(console.as_ref().map(|(fd, _)| fd), false, current_mask()?, |_, _| Ok(()))?;
+            container.launch(console.as_ref(), Mode::Detached, |_, _| Ok(()))?;
             return Ok(0);
         }
         let supervisor = Supervisor::prepare()?;
-        let (send, receive) = console.map_or((None, None), |(send, receive)| (Some(send), receive));
         let mut status = 0;
-        container.launch(send.as_ref(), false, supervisor.mask(), |pid, teardown| {
-            let terminal = receive.as_ref().map(socket::recv_fd).transpose()?;
+        container.launch(console.as_ref(), Mode::Foreground(&supervisor), |pid, teardown| {
+            let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
             status = supervisor.wait(pid, terminal)?;
             if options.keep { Ok(()) } else { teardown() }
         })?;
@@ -64,23 +64,33 @@ impl Runtime {
     }
 
     /// The engine's socket, where a terminal is asked for.
-    fn console(&self, spec: &Spec<'_>, options: &CreateOptions, missing: &str) -> Result<Option<(OwnedFd, Option<OwnedFd>)>> {
-        if !spec.process.as_ref().is_some_and(|p| p.terminal) {
+    fn console(&self, spec: &Spec<'_>, options: &CreateOptions, missing: &str) -> Result<Option<Destination>> {
+        if !wants_terminal(spec) {
             return Ok(None);
         }
-        match &options.console_socket {
-            Some(path) => Ok(Some((socket::connect(path)?, None))),
-            None => Err(Error::invalid(missing)),
-        }
+        options.console_socket.as_deref().map_or_else(|| Err(Error::invalid(missing)), Destination::engine).map(Some)
     }
 }
 
-/// A pair over which the terminal comes to this process.
-fn own_console(spec: &Spec<'_>) -> Result<Option<(OwnedFd, Option<OwnedFd>)>> {
-    if !spec.process.as_ref().is_some_and(|p| p.terminal) {
-        return Ok(None);
+fn wants_terminal(spec: &Spec<'_>) -> bool {
+    spec.process.as_ref().is_some_and(|p| p.terminal)
+}
+
+/// What becomes of the process once it is ready.
+#[derive(Clone, Copy)]
+enum Mode<'a> {
+    /// It waits for `start`.
+    Created,
+    /// It goes on, and nobody here waits for it.
+    Detached,
+    /// It goes on, and this process waits for it.
+    Foreground(&'a Supervisor),
+}
+
+impl Mode<'_> {
+    fn waits(self) -> bool {
+        matches!(self, Self::Created)
     }
-    socket::pair().map(|(send, receive)| Some((send, Some(receive))))
 }
 
 /// A container in the making.
@@ -111,15 +121,15 @@ impl<'a> Container<'a> {
         let rootfs = bundle.rootfs(proc, spec)?;
         let place = Place { id, bundle: &bundle.path, rootfs: &rootfs };
         let plan = plan::compile(spec, &facts, options, place)?;
+        tracing::debug!("bundle `{}`: {} steps for the container's process", bundle.path.display(), plan.steps.len());
         Ok(Self { runtime, id, options, proc, bundle, spec, rootfs, facts, plan })
     }
 
     /// Makes the container; `then` runs while it lives, with its pid and what takes it down.
     fn launch(
         self,
-        console: Option<&OwnedFd>,
-        gated: bool,
-        mask: crate::sys::SignalMask,
+        console: Option<&Destination>,
+        mode: Mode<'_>,
         then: impl FnOnce(i32, &mut dyn FnMut() -> Result<()>) -> Result<()>,
     ) -> Result<()> {
         let manager = self.runtime.backends.cgroup_manager(&self.options.cgroup_manager)?;
@@ -130,16 +140,26 @@ impl<'a> Container<'a> {
         let request = self.request(&linux, &no_limits);
         let placement = manager.place(&request)?;
         let mut cgroup = CgroupGuard { manager, placement: &placement, armed: true };
-        let gate = gated.then(|| Gate::make(&dir)).transpose()?;
-        let sources = Sources { root: &self.runtime.root, cgroup: &placement.record.path, console, init: 0 };
+        let gate = mode.waits().then(|| Gate::make(&dir)).transpose()?;
+        let sources =
+            Sources { root: &self.runtime.root, cgroup: &placement.record.path, console: console.map(Destination::socket), init: 0 };
         let slots = slots::open(&self.plan.opens, &sources)?;
         let gate_fd = gate.as_ref().map(Gate::reader);
-        let setup = Setup { proc: self.proc, placement: &placement, seccomp, gate: gate_fd, slots, mask };
+        let setup = Setup {
+            proc: self.proc,
+            placement: &placement,
+            seccomp,
+            gate: gate_fd,
+            slots,
+            foreground: console.and_then(Destination::size),
+        };
         let mut launched = launch::launch(&self.plan, setup)?;
         let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
         let done = launched.drive(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, gated));
+        let done = done.and_then(|()| supervisor.map_or(Ok(()), Supervisor::uninterrupted));
         done.map_err(|e| explain(e, parent.cgroup.as_deref()))?;
         let pid = launched.keep();
+        tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.id, placement.record.path);
         cgroup.armed = false;
         let mut dir = Some(dir.keep());
         let mut teardown = || {
@@ -174,7 +194,7 @@ impl<'a> Container<'a> {
     }
 
     /// Writes everything down once the process is ready, and lets a container that is not to wait go on.
-    fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, gated: bool) -> Result<()> {
+    fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, mode: Mode<'_>) -> Result<()> {
         let pid = launched.pid();
         dir.write_config(&self.bundle.config)?;
         dir.write_status(&Record {
@@ -185,11 +205,14 @@ impl<'a> Container<'a> {
             bundle: self.bundle.path.display().to_string(),
             created: Timestamp::now().to_string(),
             owner: Some(owner(self.facts.euid)),
-            detached: self.options.detach || gated,
+            detached: !matches!(mode, Mode::Foreground(_)),
             external_descriptors: external_descriptors(self.proc),
         })?;
-        if !gated {
+        if !mode.waits() {
             launched.executed()?;
+            if let Mode::Foreground(supervisor) = mode {
+                supervisor.uninterrupted()?;
+            }
             hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
         }
         if let Some(path) = &self.options.pidfd_socket {
@@ -214,7 +237,7 @@ impl Parent for Attendant<'_, '_> {
         if let Some(maps) = &plan.id_maps {
             attach::id_maps(self.container.proc, pid, maps)?;
         }
-        attach::limits(pid, &plan.parent_limits)?;
+        attach::settings(self.container.proc, pid, &plan.by_parent)?;
         self.cgroup = Some(self.manager.enter(self.request, self.placement, pid)?);
         Ok(())
     }

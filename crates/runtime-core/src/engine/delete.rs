@@ -31,6 +31,7 @@ impl Runtime {
         if !force && !matches!(self.status_of(&dir, &record)?, Status::Created | Status::Stopped) {
             return Err(Error::other(format!("the container `{id}` is not in `created` or `stopped` state")));
         }
+        tracing::debug!("delete the container `{id}` with the cgroup `{}`", record.cgroup.path);
         self.end(&record)?;
         self.forget(dir, &record)
     }

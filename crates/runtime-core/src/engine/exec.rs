@@ -1,9 +1,10 @@
 //! `exec`: an additional process in a container. Not here: its steps (`plan::compile_join`), which end like those of `run`.
 
+use super::console::Destination;
 use super::create::write_pid_file;
 use super::launch::{self, Parent, Setup};
 use super::slots::{self, Sources};
-use super::supervise::{Supervisor, current_mask};
+use super::supervise::Supervisor;
 use super::{ExecOptions, Runtime, attach, socket};
 use crate::error::{Context, Error, Result};
 use crate::facts::{self, Facts};
@@ -12,6 +13,7 @@ use crate::plan::{self, ContainerPlan, Target};
 use crate::spec::{Process, Spec, Str};
 use crate::state::{Status, Store};
 use crate::validate;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 impl Runtime {
@@ -45,15 +47,22 @@ impl Runtime {
         let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
         let console = console(&process, options)?;
         let supervisor = if options.detach { None } else { Some(Supervisor::prepare()?) };
-        let mask = supervisor.as_ref().map_or_else(current_mask, |s| Ok(s.mask()))?;
         let sources =
-            Sources { root: &self.root, cgroup: &record.cgroup.path, console: console.as_ref().map(|(send, _)| send), init: record.pid };
+            Sources { root: &self.root, cgroup: &record.cgroup.path, console: console.as_ref().map(Destination::socket), init: record.pid };
         let slots = slots::open(&plan.opens, &sources)?;
-        let setup = Setup { proc: &proc, placement: &placement, seccomp, gate: None, slots, mask };
+        let setup = Setup {
+            proc: &proc,
+            placement: &placement,
+            seccomp,
+            gate: None,
+            slots,
+            foreground: console.as_ref().and_then(Destination::size),
+        };
         let mut launched = launch::launch(&plan, setup)?;
-        launched.drive(&mut Attendant(&plan))?;
+        launched.drive(&mut Attendant(&plan, &proc))?;
         launched.executed()?;
         let pid = launched.pid();
+        tracing::debug!("container `{id}`: additional process {pid}");
         if let Some(path) = &options.pidfd_socket {
             socket::send_pidfd(path, pid)?;
         }
@@ -62,30 +71,28 @@ impl Runtime {
         }
         launched.keep();
         let Some(supervisor) = supervisor else { return Ok(0) };
-        let terminal = console.as_ref().and_then(|(_, receive)| receive.as_ref()).map(socket::recv_fd).transpose()?;
+        let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
         supervisor.wait(pid, terminal)
     }
 }
 
-struct Attendant<'a>(&'a ContainerPlan);
+struct Attendant<'a>(&'a ContainerPlan, &'a OwnedFd);
 
 impl Parent for Attendant<'_> {
     fn attach(&mut self, pid: i32) -> Result<()> {
-        attach::limits(pid, &self.0.parent_limits)
+        attach::settings(self.1, pid, &self.0.by_parent)
     }
     fn mounted(&mut self, _: i32) -> Result<()> {
         Ok(())
     }
 }
 
-type Sockets = (std::os::fd::OwnedFd, Option<std::os::fd::OwnedFd>);
-
-fn console(process: &Process<'_>, options: &ExecOptions) -> Result<Option<Sockets>> {
+fn console(process: &Process<'_>, options: &ExecOptions) -> Result<Option<Destination>> {
     match (&options.console_socket, process.terminal) {
         (_, false) => Ok(None),
-        (Some(path), true) => socket::connect(path).map(|s| Some((s, None))),
+        (Some(path), true) => Destination::engine(path).map(Some),
         (None, true) if options.detach => Err(Error::invalid("use --console-socket with --detach when a terminal is used")),
-        (None, true) => socket::pair().map(|(send, receive)| Some((send, Some(receive)))),
+        (None, true) => Destination::foreground().map(Some),
     }
 }
 

@@ -41,18 +41,18 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
         Code::NotInPath => format!("executable file `{}` not found in $PATH", name()),
         Code::NotExecutable => format!("the path `{}` exists but it is not executable", name()),
         Code::NotRegular => format!("the path `{}` is not a regular file", name()),
-        Code::ElfInterpreter => missing(&what, "missing dynamic library?", &format!("the ELF interpreter `{detail}` is missing")),
-        Code::ScriptInterpreter => missing(&what, "missing dynamic library?", &format!("the interpreter `{detail}` is missing")),
-        Code::KernelLog => format!("{what}: {detail}"),
+        Code::ElfInterpreter => missing(&what, &format!("the ELF interpreter `{detail}` is missing")),
+        Code::ScriptInterpreter => missing(&what, &format!("the interpreter `{detail}` is missing")),
+        Code::Detail => format!("{what}: {detail}"),
         Code::Unsafe => format!("{what}: a path leads where it must not (symbolic link or race)"),
         Code::WrongType => format!("{what}: something of another type is in the way"),
     }
 }
 
-/// crun's ``exec container process (missing dynamic library?) `X` ``, then what is missing.
-fn missing(what: &str, hint: &str, detail: &str) -> String {
+/// What is missing, then crun's ``exec container process (missing dynamic library?) `X` ``, behind which the error's text follows.
+fn missing(what: &str, detail: &str) -> String {
     let (verb, program) = what.split_once(" `").unwrap_or((what, ""));
-    format!("{verb} ({hint}) `{program}: {detail}")
+    format!("{detail}: {verb} (missing dynamic library?) `{program}")
 }
 
 /// The same words for the child to print when its parent is gone: all steps behind the gate, for failures without a code of their own.
@@ -92,7 +92,7 @@ mod tests {
             (said(lookup(), 0, Code::NotRegular, b""), "the path `nope` is not a regular file"),
             (
                 said(exec(), libc::ENOENT, Code::ElfInterpreter, b"/lib/ld"),
-                "exec container process (missing dynamic library?) `/x`: the ELF interpreter `/lib/ld` is missing: No such file or directory",
+                "the ELF interpreter `/lib/ld` is missing: exec container process (missing dynamic library?) `/x`: No such file or directory",
             ),
             (said(exec(), libc::ENOEXEC, Code::Plain, b""), "exec container process `/x`: Exec format error"),
         ] {

@@ -39,6 +39,8 @@ fn one(h: &Hook<'_>, document: &[u8]) -> Result<()> {
     command.env_clear().envs(h.env.iter().filter_map(|e| e.split_once('=')));
     // A file, not a pipe: a hook that does not read it cannot block the runtime or end it by SIGPIPE.
     command.stdin(Stdio::from(sys::memory_file(document).context(what)?));
+    sys::close_others(&mut command);
+    tracing::debug!("hook `{}`", h.path);
     let mut child = command.spawn().context(what)?;
     let status = wait(&mut child, timeout_ms(h.timeout)?, h)?;
     match (status.code(), status.signal()) {

@@ -9,7 +9,7 @@ use crate::init::{self, wire::Kind, wire::Message, wire::Wire};
 use crate::plan::ContainerPlan;
 use crate::plan::namespaces::Attach;
 use crate::plan::step::Step;
-use crate::sys::{self, Errno, Side, SignalMask};
+use crate::sys::{self, Errno, Side};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -22,7 +22,8 @@ pub(crate) struct Setup<'a> {
     /// Reading end of the fifo; `None` starts at once.
     pub gate: Option<&'a OwnedFd>,
     pub slots: Slots,
-    pub mask: SignalMask,
+    /// Size of the user's terminal when this process puts itself between that and the container's.
+    pub foreground: Option<(u16, u16)>,
 }
 
 /// What the parent does at the two moments the child waits for it.
@@ -48,7 +49,7 @@ pub(crate) struct Launched<'a> {
 /// No process could be made.
 pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<Launched<'a>> {
     let (mine, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(|| "socketpair")?;
-    let await_parent = plan.id_maps.is_some() || !plan.parent_limits.is_empty() || setup.placement.moved_by_manager;
+    let await_parent = plan.id_maps.is_some() || !plan.by_parent.is_empty() || setup.placement.moved_by_manager;
     let mut wire = Wire {
         socket: theirs.as_raw_fd(),
         proc: setup.proc.as_raw_fd(),
@@ -56,7 +57,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         await_parent,
         gate: setup.gate.map(AsRawFd::as_raw_fd),
         seccomp: setup.seccomp.map(|f| (f.program, f.flags)),
-        mask: setup.mask,
+        foreground: setup.foreground,
         late_texts: if setup.gate.is_some() { failure::late_texts(&plan.steps) } else { Vec::new() },
         #[cfg(feature = "trap-alloc")]
         plant_allocation: std::env::var_os("PINNACE_TEST_PLANT_ALLOC").is_some(),

@@ -43,6 +43,8 @@ pub struct CreateOptions {
     pub pidfd_socket: Option<PathBuf>,
     /// Number of inherited descriptors from 3 on that the container's process keeps.
     pub preserve_fds: u32,
+    /// Number of descriptors from 3 on that a service manager passed (`LISTEN_FDS`, sd_listen_fds(3)); the process gets them too.
+    pub listen_fds: u32,
     /// Change the root by MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
     /// Do not join a new session keyring.
@@ -64,6 +66,7 @@ impl Default for CreateOptions {
             console_socket: None,
             pidfd_socket: None,
             preserve_fds: 0,
+            listen_fds: 0,
             no_pivot: false,
             no_new_keyring: false,
             pid_file: None,
@@ -108,6 +111,8 @@ pub struct ExecOptions {
     pub pid_file: Option<PathBuf>,
     /// Number of inherited descriptors kept.
     pub preserve_fds: u32,
+    /// As [`CreateOptions::listen_fds`].
+    pub listen_fds: u32,
     /// Do not wait for the process.
     pub detach: bool,
     /// Execute in a paused container too; the process starts when it is resumed.

@@ -69,11 +69,3 @@ pub(crate) fn send_pidfd(path: &Path, pid: i32) -> Result<()> {
     let pidfd = crate::sys::pidfd(pid).context(|| format!("pidfd_open {pid}"))?;
     send_fd(&socket, &pidfd).context(|| format!("send the pidfd to `{}`", path.display()))
 }
-
-/// A connected pair, over which a terminal comes from the child: the child's end, this process's end.
-///
-/// # Errors
-/// No descriptors are left.
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).context(|| "socketpair")
-}

@@ -2,7 +2,7 @@
 //! changes the calling process: its signal mask, its subreaper flag, its terminal. Not here: launching.
 
 use super::console::Console;
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno, SignalMask};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -24,9 +24,17 @@ impl Supervisor {
         Ok(Self { before })
     }
 
-    /// The mask of the time before, which the process gets.
-    pub(crate) fn mask(&self) -> SignalMask {
-        self.before
+    /// Whoever asked for an end while the container was being made gets it: its process has no handler yet, and as the first of its pid
+    /// namespace it would not even notice.
+    ///
+    /// # Errors
+    /// Such a signal came.
+    pub(crate) fn uninterrupted(&self) -> Result<()> {
+        let ends = SignalMask::of(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
+        match sys::pending_signal(ends) {
+            Some(n) => Err(Error::other(format!("ended by signal {n} while the container was started"))),
+            None => Ok(()),
+        }
     }
 
     /// Waits until `pid` ends; its exit status, 128 + N when signal N ended it.
@@ -94,9 +102,4 @@ fn reap(pid: i32) -> Result<Option<i32>> {
 
 fn exit_status(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
-}
-
-/// The current mask, for processes launched without a supervisor.
-pub(crate) fn current_mask() -> Result<SignalMask> {
-    sys::swap_signal_mask(None).context(|| "sigprocmask")
 }

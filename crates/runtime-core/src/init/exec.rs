@@ -27,7 +27,7 @@ impl Child<'_> {
     }
 
     pub(super) fn exec(&mut self, argv: &Argv, envp: &Argv) -> Done {
-        let e = sys::execve(self.exe.as_c_str(), argv, envp);
+        let e = sys::execve(self.exe.as_c_str(), argv, envp, Some(self.home.as_c_str()).filter(|h| !h.is_empty()));
         if e.0 != libc::ENOENT {
             return Err(e.into());
         }

@@ -16,7 +16,9 @@ impl Child<'_> {
         let pid = match side {
             Side::Parent(pid) => pid,
             Side::Child => {
-                let e = sys::dup_to(stdin, 0).err().unwrap_or_else(|| sys::execve(&h.path, &h.argv, &h.envp));
+                // What was left open for the process is not for its hooks.
+                let _ = sys::close_range(3, u32::MAX, true);
+                let e = sys::dup_to(stdin, 0).err().unwrap_or_else(|| sys::execve(&h.path, &h.argv, &h.envp, None));
                 let _ = sys::write(write_end, &e.0.to_ne_bytes());
                 sys::exit(127)
             }

@@ -1,7 +1,9 @@
 //! The child: it walks the plan's steps and makes system calls on data laid out before the clone. It does not allocate, lock, format, log
 //! or unwind; a trapping allocator in the test build proves the first. Not here: which steps there are (`plan`), words (`engine::failure`).
 
+mod copy_up;
 mod exec;
+mod home;
 mod hook;
 mod mounts;
 mod namespaces;
@@ -13,7 +15,7 @@ mod stdio;
 pub(crate) mod wire;
 
 use crate::plan::step::Step;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, SignalMask};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DETAIL_SIZE, Kind, Message, Wire};
@@ -63,13 +65,15 @@ struct Child<'a> {
     deferred: u64,
     /// The working directory is to be tried again with the final ids.
     cwd_pending: bool,
-    /// The mounts that mask paths are attached, once each.
-    null_used: bool,
-    empty_used: bool,
+    /// Mounts of this namespace that cover masked files and directories, of which copies can be made.
+    mask_file: Option<RawFd>,
+    mask_directory: Option<RawFd>,
     /// Nobody reads the socket any more.
     late: bool,
     /// The executable found.
     exe: resolve::PathBuffer,
+    /// `HOME=…`, where it was looked up and found.
+    home: resolve::PathBuffer,
     detail: [u8; DETAIL_SIZE],
     detail_len: usize,
 }
@@ -81,8 +85,9 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
     if wire.plant_allocation {
         drop(std::hint::black_box(Box::new(0u8)));
     }
-    // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts.
-    let _ = sys::set_signal_mask(&wire.mask);
+    // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts. A mask,
+    // the parent's own or its caller's, is nothing a program expects.
+    let _ = sys::set_signal_mask(&SignalMask::NONE);
     let mut child = Child {
         wire,
         slots,
@@ -90,10 +95,11 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
         dev: None,
         deferred: 0,
         cwd_pending: false,
-        null_used: false,
-        empty_used: false,
+        mask_file: None,
+        mask_directory: None,
         late: false,
         exe: resolve::PathBuffer::new(),
+        home: resolve::PathBuffer::new(),
         detail: [0; DETAIL_SIZE],
         detail_len: 0,
     };
@@ -133,7 +139,7 @@ impl Child<'_> {
             Step::SetAttrs { slot, set, .. } => Ok(sys::mount_setattr(self.slots[*slot], false, *set, 0, 0)?),
             Step::Device(d) => self.device(d),
             Step::Symlink { target, dest } => self.symlink(target, dest),
-            Step::Mask { dest, null, empty } => self.mask(dest, *null, *empty),
+            Step::Mask { dest, by } => self.mask(dest, *by),
             Step::ReadonlyPath { dest } => self.readonly_path(dest),
             Step::Sysctl { path, value } => self.sysctl(path, value),
             Step::Hostname(name) => Ok(sys::sethostname(name.to_bytes())?),
@@ -141,6 +147,7 @@ impl Child<'_> {
             Step::Mounted => self.tell(Kind::Mounted).and_then(|()| self.await_go()),
             Step::Hook(h) => self.hook(h),
             Step::RootReadonly => Ok(sys::mount_setattr(self.root, false, root::READ_ONLY, 0, 0)?),
+            Step::Directory { path } => self.directory(path),
             Step::Pivot { how, propagation } => self.pivot(*how, *propagation),
             _ => self.process_step(step),
         }
@@ -152,17 +159,22 @@ impl Child<'_> {
             Step::CloseOnExec { first } => stdio::close_on_exec(*first),
             Step::Stdio { uid, gid } => stdio::prepare(*uid, *gid),
             Step::Setsid => process::setsid(),
+            Step::Personality(domain) => Ok(sys::personality(*domain)?),
             Step::Terminal { console, rows, columns, uid, bind_console } => {
-                stdio::terminal(self.slots[*console], (*rows, *columns), *uid, *bind_console)
+                self.terminal(self.slots[*console], (*rows, *columns), *uid, *bind_console)
             }
             Step::Rlimit { resource, soft, hard, .. } => Ok(sys::set_rlimit(0, *resource, *soft, *hard)?),
             Step::OomScoreAdj(score) => self.write_proc(c"self/oom_score_adj", score.to_bytes()),
             Step::Label { file, label } => self.label(file, label),
-            Step::Cwd { path, create } => self.cwd(path, *create),
+            Step::Cwd { path, last } => self.cwd(path, *last),
             Step::Credentials(c) => process::credentials(c),
             Step::NoNewPrivs => Ok(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
             Step::Seccomp => self.seccomp(),
             Step::Lookup(l) => self.lookup(l),
+            Step::Home { uid } => {
+                self.home(*uid);
+                Ok(())
+            }
             Step::Gate { first } => self.gate(*first),
             Step::Exec { argv, envp } => self.exec(argv, envp),
             // Everything else is handled in `step`.

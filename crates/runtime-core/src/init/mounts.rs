@@ -1,7 +1,8 @@
 //! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
 
 use super::{Child, Done, Fail, done_with, resolve, wire::Code};
-use crate::plan::step::{FsMount, MountKind, MountStep, Slot, Source};
+use crate::plan::mount_flags::LOCKED_DOWN;
+use crate::plan::step::{FsMount, Masks, MountKind, MountStep, Source};
 use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, Errno, OPEN_TREE_CLONE};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -16,6 +17,9 @@ impl Child<'_> {
             MountKind::Fs(f) => self.new_fs(f, m.attrs.set)?,
         };
         let target = self.target(m, tree, is_fs)?;
+        if let MountKind::Fs(f) = &m.kind {
+            self.fill(m, f, tree, target)?;
+        }
         // A new file system got its attributes when it was made.
         let attrs = if is_fs { Default::default() } else { m.attrs };
         let (once, tree_wide) = match m.propagation & MS_REC {
@@ -47,6 +51,16 @@ impl Child<'_> {
         }
     }
 
+    /// What a tmpfs takes over from the directory it covers.
+    fn fill(&mut self, m: &MountStep, f: &FsMount, tree: RawFd, target: RawFd) -> Done {
+        if f.mode_of_target {
+            let root = sys::openat(tree, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
+            sys::fchmod(root, sys::fstat(target)?.mode & 0o7777)?;
+            sys::close(root);
+        }
+        if f.copy_up { self.copy_up(&m.dest, tree) } else { Ok(()) }
+    }
+
     /// A detached mount of a new file system, or of what is bound instead where the kernel refuses one. The second value says which.
     fn new_fs(&mut self, f: &FsMount, attrs: u64) -> Result<(RawFd, bool), Fail> {
         let fs = sys::fsopen(&f.fstype)?;
@@ -70,25 +84,32 @@ impl Child<'_> {
         match sys::read(fs, &mut line) {
             Ok(n) if n > 2 => {
                 self.set_detail(line[2..n].trim_ascii_end());
-                Fail::new(e.0, Code::KernelLog)
+                Fail::new(e.0, Code::Detail)
             }
             _ => e.into(),
         }
     }
 
-    pub(super) fn mask(&mut self, dest: &CStr, null: Slot, empty: Slot) -> Done {
+    pub(super) fn mask(&mut self, dest: &CStr, by: Option<Masks>) -> Done {
         let target = match resolve::open(self.root, dest, libc::O_PATH, false) {
             Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
             r => r?,
         };
-        let (slot, used) = if sys::fstat(target)?.is_dir() { (empty, &mut self.empty_used) } else { (null, &mut self.null_used) };
-        let tree = self.slots[slot];
-        // The parent's detached mount is attached at the first use. From then on it is one of this namespace, of which copies can be made.
-        let again = std::mem::replace(used, true);
-        let tree = if again { clone_tree(tree, c"", false)? } else { tree };
+        let directory = sys::fstat(target)?.is_dir();
+        let first = if directory { self.mask_directory } else { self.mask_file };
+        let tree = match (first, by) {
+            (Some(first), _) => clone_tree(first, c"", false)?,
+            (None, Some(by)) => self.slots[if directory { by.empty } else { by.null }],
+            (None, None) if directory => empty_directory()?,
+            (None, None) => null_device()?,
+        };
         sys::move_mount(tree, target)?;
-        if again {
+        if first.is_some() {
             done_with(tree);
+        } else if directory {
+            self.mask_directory = Some(tree);
+        } else {
+            self.mask_file = Some(tree);
         }
         done_with(target);
         Ok(())
@@ -106,6 +127,21 @@ impl Child<'_> {
         done_with(target);
         Ok(())
     }
+}
+
+/// An empty file system that cannot be written to.
+fn empty_directory() -> Result<RawFd, Errno> {
+    let fs = sys::fsopen(c"tmpfs")?;
+    let made = sys::fsconfig_set(fs, c"mode", Some(c"555")).and_then(|()| sys::fsconfig_create(fs));
+    let tree = made.and_then(|()| sys::fsmount(fs, LOCKED_DOWN));
+    sys::close(fs);
+    tree
+}
+
+/// The null device of the tree the process still sees, verified: nothing else may hide files.
+fn null_device() -> Result<RawFd, Fail> {
+    let tree = clone_tree(libc::AT_FDCWD, c"/dev/null", false)?;
+    if sys::fstat(tree)?.is_char(1, 3) { Ok(tree) } else { Err(Fail::new(0, Code::WrongType)) }
 }
 
 /// A detached copy of the tree at a path, or at the descriptor itself where the path is empty.

@@ -1,6 +1,6 @@
 //! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
 
-use super::{Child, Done, Fail, PATH_MAX, resolve::PathBuffer, wire::Code, wire::Kind};
+use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Kind};
 use crate::plan::step::Credentials;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -66,19 +66,22 @@ impl Child<'_> {
         }
     }
 
-    /// Changes to the working directory; with the runtime's ids first, which may make it, and once more with the final ones where those
-    /// have no access (a network file system).
-    pub(super) fn cwd(&mut self, path: &CStr, create: bool) -> Done {
-        if !create && !self.cwd_pending {
+    /// Makes a directory that is missing. Where that is not possible, what needs the directory says so.
+    pub(super) fn directory(&self, path: &CStr) -> Done {
+        if let Ok(fd) = resolve::ensure_dir(self.root, path, false) {
+            sys::close(fd);
+        }
+        Ok(())
+    }
+
+    /// Changes to the working directory; with the runtime's ids first, and once more with the final ones where those have no access (a
+    /// network file system).
+    pub(super) fn cwd(&mut self, path: &CStr, last: bool) -> Done {
+        if last && !self.cwd_pending {
             return Ok(());
         }
-        let mut went = sys::chdir(path);
-        if create && went == Err(Errno(libc::ENOENT)) {
-            make_path(path)?;
-            went = sys::chdir(path);
-        }
-        match went {
-            Err(Errno(libc::EACCES | libc::EPERM)) if create => {
+        match sys::chdir(path) {
+            Err(Errno(libc::EACCES | libc::EPERM)) if !last => {
                 self.cwd_pending = true;
                 return Ok(());
             }
@@ -129,18 +132,4 @@ impl Child<'_> {
         sys::close(fifo);
         Ok(())
     }
-}
-
-/// mkdir -p, mode 0755, below the container's own root.
-fn make_path(path: &CStr) -> Done {
-    let bytes = path.to_bytes();
-    let mut prefix = PathBuffer::new();
-    for end in (1..=bytes.len()).filter(|&i| i == bytes.len() || bytes[i] == b'/') {
-        prefix.set(&[&bytes[..end]])?;
-        match sys::mkdirat(libc::AT_FDCWD, prefix.as_c_str(), 0o755) {
-            Ok(()) | Err(Errno(libc::EEXIST)) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(())
 }

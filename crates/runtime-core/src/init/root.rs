@@ -34,12 +34,19 @@ impl Child<'_> {
         sys::fchdir(self.root)?;
         match how {
             Pivot::Root => {
-                // The old root is stacked on the new one for a moment (pivot_root(2), NOTES), and `.` is the old one then.
+                let old = match propagation {
+                    libc::MS_SHARED => Some(sys::openat(libc::AT_FDCWD, c"/", libc::O_PATH | libc::O_DIRECTORY, 0)?),
+                    _ => None,
+                };
                 sys::pivot_root(c".", c".")?;
-                if propagation == libc::MS_SHARED {
-                    // Else the unmount would travel to the host.
+                if let Some(old) = old {
+                    // Else the unmount below would travel to the host. A path that ends in `.` names the new root here, which the old one
+                    // is stacked on.
+                    sys::fchdir(old)?;
                     sys::mount(None, c".", None, libc::MS_SLAVE | libc::MS_REC, None)?;
+                    sys::close(old);
                 }
+                // The old root is stacked on the new one for a moment, and umount2 takes the topmost (pivot_root(2), NOTES).
                 sys::umount2(c".", libc::MNT_DETACH)?;
             }
             Pivot::Move => {

@@ -1,6 +1,6 @@
 //! Descriptors the process keeps, and its terminal. Not here: the parent's side of the terminal (`engine::console`).
 
-use super::{Done, Fail, mounts::clone_tree, resolve, wire::Code};
+use super::{Child, Done, Fail, mounts::clone_tree, resolve, wire::Code};
 use crate::sys::{self, Errno};
 use std::os::fd::RawFd;
 
@@ -58,26 +58,33 @@ fn open_null() -> Option<RawFd> {
     }
 }
 
-/// Opens a terminal of the container's own devpts, sends its master side away and makes the other side the process's.
-pub(super) fn terminal(console: RawFd, size: (u16, u16), uid: u32, bind_console: bool) -> Done {
-    let ptmx = open_ptmx()?;
-    let peer = sys::pty_peer(ptmx)?;
-    if size != (0, 0) {
-        sys::set_window_size(peer, size.0, size.1)?;
+impl Child<'_> {
+    /// Opens a terminal of the container's own devpts, sends its master side away and makes the other side the process's.
+    pub(super) fn terminal(&self, console: RawFd, size: (u16, u16), uid: u32, bind_console: bool) -> Done {
+        let ptmx = open_ptmx()?;
+        let peer = sys::pty_peer(ptmx)?;
+        if self.wire.foreground.is_some() {
+            // Line ends are completed by the terminal that shows them; what goes to a file or a pipe has none to complete.
+            sys::bare_newlines(peer)?;
+        }
+        let size = if size == (0, 0) { self.wire.foreground.unwrap_or(size) } else { size };
+        if size != (0, 0) {
+            sys::set_window_size(peer, size.0, size.1)?;
+        }
+        if uid != 0 {
+            sys::fchownat(peer, c"", uid, u32::MAX, libc::AT_EMPTY_PATH)?;
+        }
+        if bind_console {
+            bind_to_console(peer)?;
+        }
+        sys::send_fd(console, ptmx, b" ")?;
+        sys::set_controlling_terminal(peer)?;
+        for fd in 0..3 {
+            sys::dup_to(peer, fd)?;
+        }
+        sys::close(ptmx);
+        Ok(())
     }
-    if uid != 0 {
-        sys::fchownat(peer, c"", uid, u32::MAX, libc::AT_EMPTY_PATH)?;
-    }
-    if bind_console {
-        bind_to_console(peer)?;
-    }
-    sys::send_fd(console, ptmx, b" ")?;
-    sys::set_controlling_terminal(peer)?;
-    for fd in 0..3 {
-        sys::dup_to(peer, fd)?;
-    }
-    sys::close(ptmx);
-    Ok(())
 }
 
 /// The multiplexer of the devpts instance itself; /dev/ptmx may be a device node of another one.

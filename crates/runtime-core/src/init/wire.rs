@@ -1,6 +1,6 @@
 //! What the child knows beside its steps, and the fixed-size messages between child and parent. Not here: words (`engine::failure`).
 
-use crate::sys::{self, Errno, SignalMask};
+use crate::sys::{self, Errno};
 use std::ffi::CString;
 use std::os::fd::RawFd;
 
@@ -19,8 +19,8 @@ pub(crate) struct Wire {
     pub gate: Option<RawFd>,
     /// Compiled seccomp program and flags.
     pub seccomp: Option<(Vec<u8>, u32)>,
-    /// The signal mask the process gets.
-    pub mask: SignalMask,
+    /// The terminal's other side is the runtime's user's own terminal: its rows and columns, 0 where unknown.
+    pub foreground: Option<(u16, u16)>,
     /// Once the gate is passed nobody reads the socket: failures go to standard error, in these words, one a step.
     pub late_texts: Vec<Option<CString>>,
     /// Break the rule that nothing is allocated, to show that a test notices.
@@ -68,7 +68,7 @@ pub(crate) enum Code {
     /// The `#!` interpreter in the detail is missing.
     ScriptInterpreter,
     /// The kernel's own words in the detail (fsopen(2)'s log).
-    KernelLog,
+    Detail,
     /// The path leads out of the container or is not what it must be.
     Unsafe,
     /// An object of another kind is in the way.
@@ -86,7 +86,7 @@ const CODES: [Code; 12] = [
     Code::NotRegular,
     Code::ElfInterpreter,
     Code::ScriptInterpreter,
-    Code::KernelLog,
+    Code::Detail,
     Code::Unsafe,
     Code::WrongType,
 ];

@@ -9,6 +9,7 @@ pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod opens;
 pub(crate) mod process;
+pub(crate) mod schedule;
 pub(crate) mod step;
 pub(crate) mod words;
 
@@ -20,11 +21,11 @@ use hooks::Identity;
 use ids::IdMaps;
 use namespaces::Namespaces;
 use opens::{Open, Opens};
-use process::Surroundings;
+use process::{ByParent, Surroundings};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use step::{Pivot, Step};
+use step::{Masks, Pivot, Step};
 
 /// Everything a launch needs; nothing changes it.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ pub(crate) struct ContainerPlan {
     pub opens: Vec<Open>,
     /// Maps of a new user namespace.
     pub id_maps: Option<IdMaps>,
-    /// Limits that the parent sets on the child.
-    pub parent_limits: Vec<(u32, u64, u64, &'static str)>,
+    /// What the parent sets on the child.
+    pub by_parent: ByParent,
 }
 
 /// Where the container's files are.
@@ -99,18 +100,19 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
     change_root(&mut steps, &cx, own_mounts, options, hooks, &who)?;
     let start = hooks::compile(&hooks.start_container, "startContainer", &hooks::state(&who, "starting", 0))?;
-    let limits_by_parent = cx.user_namespace;
     let around = Surroundings {
         preserve_fds: options.preserve_fds,
+        listen_fds: options.listen_fds,
         setgroups_denied,
-        limits_by_parent,
+        user_namespace,
+        personality: linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: own_mounts,
         seccomp: linux.seccomp.is_some_and(|s| s.get() != "null"),
     };
     steps.extend(process::compile(process, &around, start)?);
-    let parent_limits = if limits_by_parent { process::limits(&process.rlimits)? } else { Vec::new() };
-    Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, parent_limits })
+    let by_parent = ByParent::compile(process, user_namespace)?;
+    Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, by_parent })
 }
 
 /// An unprivileged user without a user namespace in the configuration gets one all the same.
@@ -153,7 +155,9 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
     }
     let linux = cx.spec.linux();
     let flags = propagation(&linux)?;
-    steps.push(Step::Propagation { flags: flags | libc::MS_REC });
+    // Of an unbindable tree no root could be made; the root becomes unbindable when it is in place.
+    let before = if flags == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { flags };
+    steps.push(Step::Propagation { flags: before | libc::MS_REC });
     steps.push(Step::Root { path: rootfs, private_parents: flags == libc::MS_SHARED });
     let (mounts, late) = mounts::compile(cx, opens)?;
     steps.extend(mounts);
@@ -163,7 +167,8 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
     }
     for (i, path) in linux.masked_paths.iter().enumerate() {
         let dest = mounts::inside(path, || format!("linux.maskedPaths[{i}]"))?;
-        steps.push(Step::Mask { dest, null: opens.once(Open::Null), empty: opens.once(Open::EmptyDirectory) });
+        let by = (!cx.facts.rootless()).then(|| Masks { null: opens.once(Open::Null), empty: opens.once(Open::EmptyDirectory) });
+        steps.push(Step::Mask { dest, by });
     }
     steps.extend(late);
     Ok(())
@@ -195,6 +200,11 @@ fn change_root(
     }
     let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0))?;
     steps.extend(create.into_iter().map(Step::Hook));
+    let cwd = cx.spec.process.as_ref().map_or("", |p| &p.cwd);
+    let cwd = mounts::inside(cwd, || "process.cwd".into())?;
+    if !cwd.is_empty() {
+        steps.push(Step::Directory { path: cwd });
+    }
     if own_mounts && cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Step::RootReadonly);
     }
@@ -244,15 +254,17 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
     }
     let around = Surroundings {
         preserve_fds: options.preserve_fds,
+        listen_fds: options.listen_fds,
         setgroups_denied,
-        limits_by_parent: user,
+        user_namespace: user,
+        personality: target.linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: false,
         seccomp: target.linux.seccomp.is_some_and(|s| s.get() != "null"),
     };
     steps.extend(process::compile(process, &around, Vec::new())?);
-    let parent_limits = if user { process::limits(&process.rlimits)? } else { Vec::new() };
-    Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, parent_limits })
+    let by_parent = ByParent::compile(process, user)?;
+    Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, by_parent })
 }
 
 /// One call by pidfd (kernel 5.8).

@@ -36,13 +36,17 @@ enum Effect {
     Superblock(u64),
     /// Clears a flag of the file system.
     NotSuperblock(u64),
+    /// Copy what is in the directory that is covered.
+    CopyUp,
     /// Nothing to do.
     Default,
     /// Known, and refused for now with a clear text.
     NotYet,
 }
 
-use Effect::{Atime, AtimeTree, Bind, Clear, ClearTree, Default as Nothing, NotSuperblock, NotYet, Propagation, Set, SetTree, Superblock};
+use Effect::{
+    Atime, AtimeTree, Bind, Clear, ClearTree, CopyUp, Default as Nothing, NotSuperblock, NotYet, Propagation, Set, SetTree, Superblock,
+};
 
 /// All words, sorted by name. Others are data of the file system.
 const TABLE: &[(&str, Effect)] = &[
@@ -109,7 +113,7 @@ const TABLE: &[(&str, Effect)] = &[
     ("suid", Clear(ATTR_NOSUID)),
     ("symfollow", Clear(ATTR_NOSYMFOLLOW)),
     ("sync", Superblock(libc::MS_SYNCHRONOUS)),
-    ("tmpcopyup", NotYet),
+    ("tmpcopyup", CopyUp),
     ("unbindable", Propagation(libc::MS_UNBINDABLE)),
 ];
 
@@ -128,6 +132,8 @@ pub(crate) struct Options {
     pub bind: Option<bool>,
     /// MS_* flags of the file system, such as MS_SYNCHRONOUS.
     pub superblock: u64,
+    /// `tmpcopyup`.
+    pub copy_up: bool,
     /// Everything else, in order, for the file system.
     pub data: Vec<String>,
 }
@@ -162,6 +168,7 @@ fn apply(o: &mut Options, effect: Effect, word: &str) -> Result<()> {
         Bind { recursive } => o.bind = Some(o.bind == Some(true) || recursive),
         Superblock(flag) => o.superblock |= flag,
         NotSuperblock(flag) => o.superblock &= !flag,
+        CopyUp => o.copy_up = true,
         Nothing => {}
         NotYet => return Err(Error::new(ErrorKind::Unsupported, format!("mount option `{word}` is not supported"))),
     }
@@ -209,7 +216,7 @@ mod tests {
 
     #[test]
     fn unsupported_words_are_named() {
-        for w in ["tmpcopyup", "idmap", "idmap=uids=0-1-2", "ridmap"] {
+        for w in ["remount", "idmap", "idmap=uids=0-1-2", "ridmap"] {
             let e = parse([w]).unwrap_err();
             assert_eq!((e.kind(), e.to_string()), (ErrorKind::Unsupported, format!("mount option `{w}` is not supported")));
         }

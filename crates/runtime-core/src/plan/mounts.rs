@@ -129,7 +129,19 @@ fn fs(cx: &Context<'_>, fstype: &str, source: &str, options: &Options) -> Result
     }
     // sysfs shows the network namespace it is made in, so the kernel refuses it to a user namespace that does not own that.
     let instead = (fstype == "sysfs" && (cx.user_namespace || cx.facts.rootless())).then(|| c"/sys".into());
-    Ok(FsMount { fstype: c_string(fstype, || "type".into())?, source: c_string(source, || "source".into())?, options: parsed, instead })
+    let tmpfs = fstype == "tmpfs";
+    if options.copy_up && !tmpfs {
+        return Err(Error::invalid("the option `tmpcopyup` is for tmpfs only"));
+    }
+    Ok(FsMount {
+        fstype: c_string(fstype, || "type".into())?,
+        source: c_string(source, || "source".into())?,
+        // As crun: a tmpfs over a directory looks like that directory.
+        mode_of_target: tmpfs && !parsed.iter().any(|(name, _)| name.as_bytes() == b"mode"),
+        copy_up: options.copy_up,
+        options: parsed,
+        instead,
+    })
 }
 
 /// `name=value` or `name`.
@@ -185,6 +197,11 @@ fn hierarchy_step(cx: &Context<'_>, parent: &MountStep, h: &Hierarchy, opens: &m
 /// With a cgroup namespace the hierarchy itself, whose root is then the container's cgroup; without one a bind mount of that directory,
 /// since the whole tree would show every container.
 fn hierarchy(cx: &Context<'_>, h: &Hierarchy, opens: &mut Opens) -> Result<MountKind> {
+    if !cx.cgroup_namespace && cx.facts.rootless() {
+        // A new user namespace may show what its user sees anyway, and nothing less: the mounts below are locked together.
+        let path = c_string(format!("/sys/fs/cgroup/{}", h.name).trim_end_matches('/'), || "source".into())?;
+        return Ok(MountKind::Bind { source: Source::Path(path), recursive: true });
+    }
     if !cx.cgroup_namespace && !cx.no_cgroup {
         let mount_point = format!("/sys/fs/cgroup/{}", h.name);
         return Ok(MountKind::Bind { source: Source::Slot(opens.add(Open::Cgroup { mount_point })), recursive: false });

@@ -106,6 +106,7 @@ pub(crate) fn compile(linux: &Linux<'_>, new_user: bool, clear_groups: bool, ope
             ns.steps.push(Step::Fork);
         }
         ns.steps.push(Step::AwaitParent);
+        time(linux, &mut ns);
         if ns.new & USER != 0 {
             ns.steps.push(root);
         }
@@ -116,7 +117,9 @@ pub(crate) fn compile(linux: &Linux<'_>, new_user: bool, clear_groups: bool, ope
         } else {
             ns.steps.extend(set_ns(&|flag| flag == USER, Pass::Only));
         }
-        ns.steps.extend([Step::AwaitParent, root]);
+        ns.steps.push(Step::AwaitParent);
+        time(linux, &mut ns);
+        ns.steps.push(root);
         ns.steps.extend(set_ns(&|flag| flag != USER, Pass::Second));
         let rest = ns.new & !(USER | CGROUP | TIME);
         if rest != 0 {
@@ -126,22 +129,22 @@ pub(crate) fn compile(linux: &Linux<'_>, new_user: bool, clear_groups: bool, ope
             ns.steps.push(Step::Fork);
         }
     }
-    late(linux, &mut ns);
+    if ns.new & CGROUP != 0 {
+        ns.steps.push(Step::Unshare { flags: CGROUP });
+    }
     ns
 }
 
-/// The cgroup namespace, and the time namespace with its offsets.
-fn late(linux: &Linux<'_>, ns: &mut Namespaces) {
-    let flags = ns.new & (CGROUP | TIME);
-    if flags != 0 {
-        ns.steps.push(Step::Unshare { flags });
+/// A time namespace with its offsets. Made before the process takes the ids of its user namespace's root: that change makes its own
+/// files in /proc the host's root's.
+fn time(linux: &Linux<'_>, ns: &mut Namespaces) {
+    if ns.new & TIME == 0 {
+        return;
     }
-    if ns.new & TIME != 0 {
-        let lines = linux.time_offsets.iter().map(|(clock, o)| format!("{clock} {} {}\n", o.secs, o.nanosecs));
-        // Clock names are checked by `validate`, so there is no NUL in the text.
-        let text = CString::new(lines.collect::<String>()).unwrap_or_default();
-        ns.steps.push(Step::TimeOffsets { text });
-    }
+    let lines = linux.time_offsets.iter().map(|(clock, o)| format!("{clock} {} {}\n", o.secs, o.nanosecs));
+    // Clock names are checked by `validate`, so there is no NUL in the text.
+    let text = CString::new(lines.collect::<String>()).unwrap_or_default();
+    ns.steps.extend([Step::Unshare { flags: TIME }, Step::TimeOffsets { text }]);
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The process: the one tail of steps that `run`, `create` and `exec` share. Not here: the container around it.
 
 use super::mounts::c_string;
+use super::schedule;
 use super::step::{Caps, Credentials, HookStep, Lookup, Slot, Step};
 use super::words::{RLIMITS, capability_set};
 use crate::error::{Error, Result};
-use crate::spec::{Capabilities, Process, Rlimit};
-use crate::sys::Argv;
+use crate::spec::{Capabilities, Personality, Process, Rlimit};
+use crate::sys::{Argv, SchedAttr};
 use std::ffi::CString;
 
 /// Used where the environment has no PATH, and for the same reason given to hooks' helpers: CRI-O starts a runtime without one.
@@ -13,13 +14,17 @@ pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:
 
 /// What the process section alone does not say.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct Surroundings<'a> {
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
     /// setgroups(2) is denied in the user namespace.
     pub setgroups_denied: bool,
-    /// Resource limits are set by the parent, since the child's user namespace has no right to raise them.
-    pub limits_by_parent: bool,
+    /// Descriptors from 3 on that a service manager passed, the first of those that stay open (sd_listen_fds(3)).
+    pub listen_fds: u32,
+    /// The process lives in a user namespace: what that gives no right to, the parent sets.
+    pub user_namespace: bool,
+    /// `linux.personality`.
+    pub personality: Option<&'a Personality<'a>>,
     /// Where the terminal goes.
     pub console: Option<Slot>,
     /// Bind the terminal over /dev/console.
@@ -32,35 +37,38 @@ pub(crate) struct Surroundings {
 ///
 /// The order is a matter of security: descriptors and labels before ids, the seccomp program before the capabilities are dropped unless
 /// no_new_privs is set, in which case it needs none and comes last; the executable is looked up with the final ids.
-pub(crate) fn compile(p: &Process<'_>, s: &Surroundings, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
+pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
     let argv = strings(&p.args, "process.args")?;
     let Some(name) = argv.first().cloned() else {
         return Err(Error::invalid("process.args: must not be empty"));
     };
-    let envp = strings(&p.env, "process.env")?;
+    let envp = environment(p, s.listen_fds)?;
     let path = || c_string(&p.cwd, || "process.cwd".into());
-    let first = s.preserve_fds.saturating_add(3);
+    let first = s.preserve_fds.saturating_add(s.listen_fds).saturating_add(3);
     let mut steps = vec![Step::CloseOnExec { first }, Step::Setsid];
+    if let Some(p) = s.personality {
+        steps.push(Step::Personality(schedule::personality(p)?));
+    }
     match s.console {
         Some(console) => steps.push(terminal(p, console, s.bind_console)),
         None => steps.push(Step::Stdio { uid: p.user.uid, gid: p.user.gid }),
     }
-    if !s.limits_by_parent {
+    if !s.user_namespace {
         for (resource, soft, hard, name) in limits(&p.rlimits)? {
             steps.push(Step::Rlimit { resource, soft, hard, name });
         }
-    }
-    if let Some(score) = p.oom_score_adj {
-        steps.push(Step::OomScoreAdj(c_string(&score.to_string(), || "process.oomScoreAdj".into())?));
+        if let Some(score) = p.oom_score_adj {
+            steps.push(Step::OomScoreAdj(c_string(&score.to_string(), || "process.oomScoreAdj".into())?));
+        }
     }
     steps.extend(labels(p)?);
-    steps.push(Step::Cwd { path: path()?, create: true });
+    steps.push(Step::Cwd { path: path()?, last: false });
     steps.push(Step::Umask(p.user.umask.unwrap_or(0o022)));
     if s.seccomp && !p.no_new_privileges {
         steps.push(Step::Seccomp);
     }
     steps.push(Step::Credentials(Box::new(credentials(p, s.setgroups_denied)?)));
-    steps.push(Step::Cwd { path: path()?, create: false });
+    steps.push(Step::Cwd { path: path()?, last: true });
     if p.no_new_privileges {
         steps.push(Step::NoNewPrivs);
     }
@@ -70,12 +78,33 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings, start_hooks: Vec<HookSt
         steps.push(Step::Seccomp);
     }
     steps.extend(start_hooks.into_iter().map(Step::Hook));
-    steps.push(Step::Exec { argv: Argv::new(argv), envp: Argv::new(envp) });
+    if envp.reserved().is_some() {
+        steps.push(Step::Home { uid: p.user.uid });
+    }
+    steps.push(Step::Exec { argv: Argv::new(argv), envp });
     Ok(steps)
 }
 
 fn strings(list: &[crate::spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
     list.iter().enumerate().map(|(i, s)| c_string(s, || format!("{field}[{i}]"))).collect()
+}
+
+/// The environment: the configured one, then what the service manager's descriptors ask for, then a place for HOME.
+fn environment(p: &Process<'_>, listen_fds: u32) -> Result<Argv> {
+    let mut env = strings(&p.env, "process.env")?;
+    let has = |name: &str| p.env.iter().any(|e| e.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));
+    let mut add = |name: &str, value: String| -> Result<()> {
+        if !has(name) {
+            env.push(c_string(&format!("{name}={value}"), || name.to_owned())?);
+        }
+        Ok(())
+    };
+    if listen_fds > 0 {
+        add("LISTEN_FDS", listen_fds.to_string())?;
+        add("LISTEN_PID", "1".to_owned())?;
+    }
+    // As crun: `/` where the container's passwd file does not know the user.
+    Ok(if has("HOME") { Argv::new(env) } else { Argv::with_reserved(env, c"HOME=/".into()) })
 }
 
 fn terminal(p: &Process<'_>, console: Slot, bind_console: bool) -> Step {
@@ -102,6 +131,32 @@ pub(crate) fn limits(list: &[Rlimit<'_>]) -> Result<Vec<(u32, u64, u64, &'static
         out.push((*number, l.soft, l.hard, name));
     }
     Ok(out)
+}
+
+/// What the parent sets on its child while that waits.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct ByParent {
+    pub limits: Vec<(u32, u64, u64, &'static str)>,
+    pub oom_score_adj: Option<i64>,
+    pub scheduler: Option<SchedAttr>,
+    pub io_priority: Option<u32>,
+}
+
+impl ByParent {
+    /// A user namespace gives no right to raise limits and scores; priorities are never the container's to choose.
+    pub(crate) fn compile(p: &Process<'_>, user_namespace: bool) -> Result<Self> {
+        Ok(Self {
+            limits: if user_namespace { limits(&p.rlimits)? } else { Vec::new() },
+            oom_score_adj: p.oom_score_adj.filter(|_| user_namespace),
+            scheduler: p.scheduler.as_ref().map(schedule::scheduler).transpose()?,
+            io_priority: p.io_priority.as_ref().map(schedule::io_priority).transpose()?,
+        })
+    }
+
+    /// Nothing to do, so nothing to wait for.
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 fn labels(p: &Process<'_>) -> Result<Vec<Step>> {

@@ -54,7 +54,7 @@ pub(crate) enum Step {
     /// A symbolic link; an existing entry is left alone.
     Symlink { target: CString, dest: CString },
     /// Make a path unreadable.
-    Mask { dest: CString, null: Slot, empty: Slot },
+    Mask { dest: CString, by: Option<Masks> },
     /// Make a path read-only.
     ReadonlyPath { dest: CString },
     /// Write a kernel parameter, path below `/proc/sys`.
@@ -67,6 +67,8 @@ pub(crate) enum Step {
     Mounted,
     /// Run a hook.
     Hook(HookStep),
+    /// Make a directory that is missing, path relative to the root.
+    Directory { path: CString },
     /// Make the root mount read-only.
     RootReadonly,
     /// Make the root mount the root.
@@ -77,6 +79,8 @@ pub(crate) enum Step {
     Stdio { uid: u32, gid: u32 },
     /// setsid(2).
     Setsid,
+    /// personality(2).
+    Personality(u64),
     /// Open a terminal, make it the standard descriptors, send its master side to the descriptor in the slot.
     Terminal { console: Slot, rows: u16, columns: u16, uid: u32, bind_console: bool },
     /// setrlimit(2).
@@ -85,8 +89,8 @@ pub(crate) enum Step {
     OomScoreAdj(CString),
     /// Write `/proc/self/attr/…`.
     Label { file: CString, label: CString },
-    /// Change to the working directory; made when missing.
-    Cwd { path: CString, create: bool },
+    /// Change to the working directory; `last` is the try with the final ids, which is made when the first one had no access.
+    Cwd { path: CString, last: bool },
     /// Drop the bounding set and take ids and capabilities.
     Credentials(Box<Credentials>),
     /// Set no_new_privs.
@@ -97,8 +101,19 @@ pub(crate) enum Step {
     Lookup(Box<Lookup>),
     /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on and wait for it.
     Gate { first: u32 },
-    /// execve(2).
+    /// Find the user's home directory, for an environment that names none.
+    Home { uid: u32 },
+    /// execve(2). The last entry of an `envp` with [`Argv::reserved`] is replaced by what `Home` found.
     Exec { argv: Argv, envp: Argv },
+}
+
+/// Detached mounts that the parent made to cover paths with. A parent without the right to make mounts leaves it to the child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Masks {
+    /// The null device, for files.
+    pub null: Slot,
+    /// An empty directory.
+    pub empty: Slot,
 }
 
 /// A namespace to join.
@@ -180,6 +195,10 @@ pub(crate) struct FsMount {
     pub options: Vec<(CString, Option<CString>)>,
     /// What to bind instead when the kernel says EPERM or EBUSY, as it does for a new sysfs without an own network namespace.
     pub instead: Option<CString>,
+    /// The root directory gets the mode of the directory it covers.
+    pub mode_of_target: bool,
+    /// Copy what that directory has.
+    pub copy_up: bool,
 }
 
 /// A device node.
@@ -274,6 +293,7 @@ impl Step {
             Step::Hostname(_) => "sethostname".into(),
             Step::Domainname(_) => "setdomainname".into(),
             Step::Hook(h) => format!("error executing hook `{}`", lossy(&h.path)),
+            Step::Directory { path } => format!("make the directory `/{}`", lossy(path)),
             Step::RootReadonly => "remount the rootfs read-only".into(),
             Step::Pivot { how: Pivot::Chroot, .. } => "chroot".into(),
             Step::Pivot { how: Pivot::Move, .. } => "move the rootfs to `/`".into(),
@@ -281,6 +301,7 @@ impl Step {
             Step::CloseOnExec { .. } => "close_range".into(),
             Step::Stdio { .. } => "prepare the standard descriptors".into(),
             Step::Setsid => "setsid".into(),
+            Step::Personality(_) => "personality".into(),
             Step::Terminal { .. } => "open a terminal".into(),
             Step::Rlimit { name, .. } => format!("setrlimit `{name}`"),
             Step::OomScoreAdj(_) => "write `/proc/self/oom_score_adj`".into(),
@@ -290,6 +311,7 @@ impl Step {
             Step::NoNewPrivs => "prctl PR_SET_NO_NEW_PRIVS".into(),
             Step::Seccomp => "seccomp (SECCOMP_SET_MODE_FILTER)".into(),
             Step::Lookup(l) => format!("open executable `{}`", lossy(&l.name)),
+            Step::Home { .. } => "look up the home directory".into(),
             Step::Exec { argv, .. } => format!("exec container process `{}`", argv.first().map_or_else(String::new, lossy)),
         }
     }

@@ -1,26 +1,35 @@
 //! A null-terminated array of C strings, laid out before the clone so that the child can pass it to execve. Not here: execve.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
 
 /// Strings and the pointers to them, as execve(2) takes them.
 #[derive(Default)]
 pub(crate) struct Argv {
     strings: Vec<CString>,
-    pointers: Vec<*const c_char>,
+    /// `Cell`, because the child, which has a copy of its own of all this, may replace the reserved one.
+    pointers: Vec<Cell<*const c_char>>,
+    reserved: bool,
 }
-
-// SAFETY: the pointers lead into `strings`' heap buffers, which are owned, never changed and never handed out mutably, so sharing or
-// sending the pair is sharing immutable memory.
-unsafe impl Send for Argv {}
-// SAFETY: as above; no interior mutability.
-unsafe impl Sync for Argv {}
 
 impl Argv {
     /// Lays out `strings`.
     pub(crate) fn new(strings: Vec<CString>) -> Self {
         // A CString's buffer stays where it is when the CString moves, so the pointers stay valid as long as `strings` lives.
-        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        Self { strings, pointers }
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).map(Cell::new).collect();
+        Self { strings, pointers, reserved: false }
+    }
+
+    /// Lays out `strings` and behind them `last`, which may be replaced at execve.
+    pub(crate) fn with_reserved(mut strings: Vec<CString>, last: CString) -> Self {
+        strings.push(last);
+        Self { reserved: true, ..Self::new(strings) }
+    }
+
+    /// The pointer that may be replaced.
+    pub(crate) fn reserved(&self) -> Option<&Cell<*const c_char>> {
+        // The last pointer is the null at the end.
+        self.reserved.then(|| self.pointers.iter().nth_back(1)).flatten()
     }
 
     /// The first string.
@@ -30,7 +39,7 @@ impl Argv {
 
     /// The null-terminated array. Valid while `self` lives.
     pub(super) fn as_ptr(&self) -> *const *const c_char {
-        if self.pointers.is_empty() { EMPTY.0.as_ptr() } else { self.pointers.as_ptr() }
+        if self.pointers.is_empty() { EMPTY.0.as_ptr() } else { self.pointers.as_ptr().cast() }
     }
 }
 

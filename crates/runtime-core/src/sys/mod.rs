@@ -8,12 +8,14 @@
 
 mod argv;
 mod call;
+mod files;
 mod mount;
 mod owned;
 mod process;
 
 pub(crate) use argv::Argv;
 pub(crate) use call::{Errno, Result};
+pub(crate) use files::*;
 pub(crate) use mount::*;
-pub(crate) use owned::{detached_tree, memory_file, pidfd};
+pub(crate) use owned::{close_others, detached_tree, memory_file, pidfd};
 pub(crate) use process::*;

@@ -60,6 +60,7 @@ pub(crate) struct Stat {
     pub dev: u64,
     pub ino: u64,
     pub uid: u32,
+    pub gid: u32,
 }
 
 impl Stat {
@@ -87,7 +88,7 @@ pub(crate) fn fstatat(dir: RawFd, path: &CStr, flags: i32) -> Result<Stat> {
 
 fn check_stat(ret: i32, st: &libc::stat) -> Result<Stat> {
     super::call::check(ret.into())?;
-    Ok(Stat { mode: st.st_mode, rdev: st.st_rdev, dev: st.st_dev, ino: st.st_ino, uid: st.st_uid })
+    Ok(Stat { mode: st.st_mode, rdev: st.st_rdev, dev: st.st_dev, ino: st.st_ino, uid: st.st_uid, gid: st.st_gid })
 }
 
 /// `fstat(2)`; works on O_PATH descriptors (3.6).

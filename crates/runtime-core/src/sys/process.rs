@@ -160,8 +160,12 @@ pub(crate) fn seccomp_set_filter(program: &[u8], flags: u32) -> Result<usize> {
     unsafe { call!(SYS_seccomp, SET_MODE_FILTER, flags, &raw const prog) }
 }
 
-/// `execve(2)`; returns only on failure.
-pub(crate) fn execve(path: &CStr, argv: &Argv, envp: &Argv) -> Errno {
+/// `execve(2)`; returns only on failure. `last` takes the place of the last entry of an `envp` that reserves it.
+pub(crate) fn execve(path: &CStr, argv: &Argv, envp: &Argv, last: Option<&CStr>) -> Errno {
+    if let Some((reserved, text)) = envp.reserved().zip(last) {
+        // The process has no other thread and either ends by this call or by reporting its failure, so nobody sees the pointer later.
+        reserved.set(text.as_ptr());
+    }
     // SAFETY: `path` is NUL-terminated; both arrays are null-terminated arrays of NUL-terminated strings; all live across the call.
     match unsafe { call!(SYS_execve, path.as_ptr(), argv.as_ptr(), envp.as_ptr()) } {
         Ok(_) => Errno(0),
@@ -231,6 +235,18 @@ pub(crate) fn set_controlling_terminal(fd: RawFd) -> Result<()> {
     unsafe { call!(SYS_ioctl, fd, libc::TIOCSCTTY, 0) }.map(drop)
 }
 
+/// Turns off the terminal's translation of line ends (ONLCR).
+pub(crate) fn bare_newlines(fd: RawFd) -> Result<()> {
+    // The C library's termios is the kernel's with room behind it.
+    // SAFETY: termios is plain old data; all-zero is valid.
+    let mut settings: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: TCGETS writes the kernel's termios, the shorter one, which lives across the call.
+    unsafe { call!(SYS_ioctl, fd, libc::TCGETS, &raw mut settings) }?;
+    settings.c_oflag &= !libc::ONLCR;
+    // SAFETY: TCSETS reads it.
+    unsafe { call!(SYS_ioctl, fd, libc::TCSETS, &raw const settings) }.map(drop)
+}
+
 /// TIOCSWINSZ.
 pub(crate) fn set_window_size(fd: RawFd, rows: u16, columns: u16) -> Result<()> {
     let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -294,6 +310,13 @@ pub(crate) fn swap_signal_mask(new: Option<&SignalMask>) -> Result<SignalMask> {
     Ok(old)
 }
 
+/// Takes a pending signal of `mask` without waiting; its number.
+pub(crate) fn pending_signal(mask: SignalMask) -> Option<i32> {
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the set of 8 bytes and the timespec are only read and live across the call; no information is asked for.
+    unsafe { call!(SYS_rt_sigtimedwait, &raw const mask.0, 0, &raw const now, 8) }.ok().map(|n| n as i32)
+}
+
 /// Waits for any blocked signal; its number.
 pub(crate) fn wait_signal() -> Result<i32> {
     let all = SignalMask::ALL;
@@ -313,6 +336,13 @@ pub(crate) struct SignalMask(pub u64);
 impl SignalMask {
     /// Every signal.
     pub(crate) const ALL: Self = Self(u64::MAX);
+    /// None.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// These.
+    pub(crate) fn of(signals: &[i32]) -> Self {
+        Self(signals.iter().fold(0, |all, n| all | 1 << (n - 1)))
+    }
 }
 
 /// `poll(2)` on one descriptor; milliseconds, -1 for ever. Whether it became ready.
@@ -325,6 +355,59 @@ pub(crate) fn poll_in(fd: RawFd, timeout: i32) -> Result<bool> {
             r => return r.map(|n| n > 0),
         }
     }
+}
+
+/// Parameters of `sched_setattr(2)`, in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct SchedAttr {
+    pub policy: u32,
+    pub flags: u64,
+    pub nice: i32,
+    pub priority: u32,
+    pub runtime: u64,
+    pub deadline: u64,
+    pub period: u64,
+}
+
+/// `sched_setattr(2)`; 0 is the calling thread.
+pub(crate) fn set_scheduler(pid: i32, a: &SchedAttr) -> Result<()> {
+    // The kernel's struct sched_attr (linux/sched/types.h), SCHED_ATTR_SIZE_VER0.
+    #[repr(C)]
+    struct Raw {
+        size: u32,
+        policy: u32,
+        flags: u64,
+        nice: i32,
+        priority: u32,
+        runtime: u64,
+        deadline: u64,
+        period: u64,
+    }
+    let raw = Raw {
+        size: size_of::<Raw>() as u32,
+        policy: a.policy,
+        flags: a.flags,
+        nice: a.nice,
+        priority: a.priority,
+        runtime: a.runtime,
+        deadline: a.deadline,
+        period: a.period,
+    };
+    // SAFETY: `raw` is a valid sched_attr whose size field is its size.
+    unsafe { call!(SYS_sched_setattr, pid, &raw const raw, 0) }.map(drop)
+}
+
+/// `ioprio_set(2)` for one process; 0 is the calling thread.
+pub(crate) fn set_io_priority(pid: i32, priority: u32) -> Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_ioprio_set, IOPRIO_WHO_PROCESS, pid, priority) }.map(drop)
+}
+
+/// `personality(2)`.
+pub(crate) fn personality(domain: u64) -> Result<()> {
+    // SAFETY: takes a number only.
+    unsafe { call!(SYS_personality, domain) }.map(drop)
 }
 
 /// `pidfd_open(2)` (kernel 5.3).

@@ -1,0 +1,116 @@
+//! CPU and I/O scheduling of the process, and its personality. Not here: CPU sets (the cgroup's).
+
+use crate::error::{Error, Result};
+use crate::spec::{IoPriority, Personality, Scheduler, Str};
+use crate::sys::SchedAttr;
+
+/// Policies by number (sched.h).
+const POLICIES: [(&str, u32); 7] = [
+    ("SCHED_OTHER", 0),
+    ("SCHED_FIFO", 1),
+    ("SCHED_RR", 2),
+    ("SCHED_BATCH", 3),
+    ("SCHED_ISO", 4),
+    ("SCHED_IDLE", 5),
+    ("SCHED_DEADLINE", 6),
+];
+
+/// Flags (sched.h).
+const FLAGS: [(&str, u64); 7] = [
+    ("SCHED_FLAG_RESET_ON_FORK", 0x01),
+    ("SCHED_FLAG_RECLAIM", 0x02),
+    ("SCHED_FLAG_DL_OVERRUN", 0x04),
+    ("SCHED_FLAG_KEEP_POLICY", 0x08),
+    ("SCHED_FLAG_KEEP_PARAMS", 0x10),
+    ("SCHED_FLAG_UTIL_CLAMP_MIN", 0x20),
+    ("SCHED_FLAG_UTIL_CLAMP_MAX", 0x40),
+];
+
+/// Classes by number (ioprio_set(2)).
+const CLASSES: [(&str, u32); 3] = [("IOPRIO_CLASS_RT", 1), ("IOPRIO_CLASS_BE", 2), ("IOPRIO_CLASS_IDLE", 3)];
+const CLASS_SHIFT: u32 = 13;
+
+/// Domains (personality(2)): PER_LINUX and PER_LINUX32.
+const DOMAINS: [(&str, u64); 2] = [("LINUX", 0), ("LINUX32", 8)];
+
+fn number<T: Copy>(table: &[(&str, T)], word: &str, field: &str) -> Result<T> {
+    let known = table.iter().find(|(name, _)| *name == word);
+    known.map(|(_, n)| *n).ok_or_else(|| Error::invalid(format!("{field}: unknown value `{word}`")))
+}
+
+/// `process.scheduler`, as sched_setattr(2) takes it.
+///
+/// # Errors
+/// A word or number that is not acceptable, with the field's path.
+pub(crate) fn scheduler(s: &Scheduler<'_>) -> Result<SchedAttr> {
+    let flag = |all, word: &Str<'_>| Ok(all | number(&FLAGS, word, "process.scheduler.flags")?);
+    let priority = s.priority.unwrap_or(0);
+    let nice = s.nice.unwrap_or(0);
+    if !(-20..=19).contains(&nice) {
+        return Err(Error::invalid(format!("process.scheduler.nice: {nice} is not between -20 and 19")));
+    }
+    Ok(SchedAttr {
+        policy: number(&POLICIES, &s.policy, "process.scheduler.policy")?,
+        flags: s.flags.iter().try_fold(0, flag)?,
+        nice,
+        priority: u32::try_from(priority).map_err(|_| Error::invalid(format!("process.scheduler.priority: {priority} is negative")))?,
+        runtime: s.runtime.unwrap_or(0),
+        deadline: s.deadline.unwrap_or(0),
+        period: s.period.unwrap_or(0),
+    })
+}
+
+/// `process.ioPriority`, as ioprio_set(2) takes it.
+///
+/// # Errors
+/// An unknown class or a level outside of 0 to 7.
+pub(crate) fn io_priority(p: &IoPriority<'_>) -> Result<u32> {
+    let class = number(&CLASSES, &p.class, "process.ioPriority.class")?;
+    let level = u32::try_from(p.priority).ok().filter(|l| *l <= 7);
+    let level = level.ok_or_else(|| Error::invalid(format!("process.ioPriority.priority: {} is not between 0 and 7", p.priority)))?;
+    Ok(class << CLASS_SHIFT | level)
+}
+
+/// `linux.personality`, as personality(2) takes it.
+///
+/// # Errors
+/// An unknown domain, or a flag: the specification defines none.
+pub(crate) fn personality(p: &Personality<'_>) -> Result<u64> {
+    if let Some(flag) = p.flags.first() {
+        return Err(Error::invalid(format!("linux.personality.flags: unknown flag `{flag}`")));
+    }
+    number(&DOMAINS, &p.domain, "linux.personality.domain")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_numbers() {
+        let s = Scheduler {
+            policy: "SCHED_FIFO".into(),
+            priority: Some(3),
+            flags: vec!["SCHED_FLAG_RESET_ON_FORK".into()],
+            ..Scheduler::default()
+        };
+        let got = scheduler(&s).unwrap();
+        assert_eq!((got.policy, got.priority, got.flags), (1, 3, 1));
+        let p = |class: &'static str, priority| io_priority(&IoPriority { class: class.into(), priority });
+        assert_eq!(p("IOPRIO_CLASS_BE", 6).unwrap(), 2 << 13 | 6);
+        let d = |domain: &'static str| personality(&Personality { domain: domain.into(), flags: vec![] });
+        assert_eq!(d("LINUX32").unwrap(), 8);
+        for (got, want) in [
+            (p("IOPRIO_CLASS_BE", 8).map(drop), "process.ioPriority.priority: 8 is not between 0 and 7"),
+            (p("X", 0).map(drop), "process.ioPriority.class: unknown value `X`"),
+            (d("BSD").map(drop), "linux.personality.domain: unknown value `BSD`"),
+            (scheduler(&Scheduler { policy: "S".into(), ..Scheduler::default() }).map(drop), "process.scheduler.policy: unknown value `S`"),
+            (
+                scheduler(&Scheduler { policy: "SCHED_OTHER".into(), nice: Some(20), ..Scheduler::default() }).map(drop),
+                "process.scheduler.nice: 20 is not between -20 and 19",
+            ),
+        ] {
+            assert_eq!(got.unwrap_err().to_string(), want);
+        }
+    }
+}

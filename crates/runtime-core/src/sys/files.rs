@@ -1,0 +1,68 @@
+//! System calls that copy files. Not here: which files are copied (`init::copy_up`).
+
+use super::call::{Result, call};
+use std::ffi::CStr;
+use std::os::fd::RawFd;
+
+/// Entries of a directory, read into the caller's memory.
+pub(crate) struct Entries<'b> {
+    rest: &'b [u8],
+}
+
+impl<'b> Entries<'b> {
+    /// The next entry's name. `.` and `..` are among them.
+    pub(crate) fn next(&mut self) -> Option<&'b CStr> {
+        // struct linux_dirent64 (getdents(2)): inode and offset of 8 bytes each, length of 2, type of 1, then the name.
+        const LENGTH_AT: usize = 16;
+        const NAME_AT: usize = 19;
+        let length = self.rest.get(LENGTH_AT..LENGTH_AT + 2)?;
+        let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
+        let entry = self.rest.get(..length)?;
+        self.rest = &self.rest[length..];
+        CStr::from_bytes_until_nul(entry.get(NAME_AT..)?).ok()
+    }
+}
+
+/// `getdents64(2)`; no entries at the end. The descriptor keeps the position.
+pub(crate) fn entries(dir: RawFd, buf: &mut [u8]) -> Result<Entries<'_>> {
+    // SAFETY: pointer and length describe `buf`.
+    let n = unsafe { call!(SYS_getdents64, dir, buf.as_mut_ptr(), buf.len()) }?;
+    Ok(Entries { rest: &buf[..n] })
+}
+
+/// `sendfile(2)` from where `from` stands; 0 at the end.
+pub(crate) fn copy_some(from: RawFd, to: RawFd) -> Result<usize> {
+    const MOST: usize = 0x7fff_f000;
+    // SAFETY: the offset is null, so only numbers are passed.
+    unsafe { call!(SYS_sendfile, to, from, 0, MOST) }
+}
+
+/// `fchmod(2)`.
+pub(crate) fn fchmod(fd: RawFd, mode: u32) -> Result<()> {
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_fchmod, fd, mode) }.map(drop)
+}
+
+/// `readlinkat(2)`; the bytes are not terminated.
+pub(crate) fn readlinkat(dir: RawFd, path: &CStr, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: `path` is NUL-terminated; pointer and length describe `buf`.
+    unsafe { call!(SYS_readlinkat, dir, path.as_ptr(), buf.as_mut_ptr(), buf.len()) }
+}
+
+/// `flistxattr(2)`: names, each with its end mark.
+pub(crate) fn flistxattr(fd: RawFd, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: pointer and length describe `buf`.
+    unsafe { call!(SYS_flistxattr, fd, buf.as_mut_ptr(), buf.len()) }
+}
+
+/// `fgetxattr(2)`.
+pub(crate) fn fgetxattr(fd: RawFd, name: &CStr, buf: &mut [u8]) -> Result<usize> {
+    // SAFETY: `name` is NUL-terminated; pointer and length describe `buf`.
+    unsafe { call!(SYS_fgetxattr, fd, name.as_ptr(), buf.as_mut_ptr(), buf.len()) }
+}
+
+/// `fsetxattr(2)`.
+pub(crate) fn fsetxattr(fd: RawFd, name: &CStr, value: &[u8]) -> Result<()> {
+    // SAFETY: `name` is NUL-terminated; pointer and length describe `value`.
+    unsafe { call!(SYS_fsetxattr, fd, name.as_ptr(), value.as_ptr(), value.len(), 0) }.map(drop)
+}
