@@ -155,8 +155,7 @@ impl<'a> Container<'a> {
         };
         let mut launched = launch::launch(&self.plan, setup)?;
         let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
-        let done = launched.drive(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, gated));
-        let done = done.and_then(|()| supervisor.map_or(Ok(()), Supervisor::uninterrupted));
+        let done = launched.drive(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
         done.map_err(|e| explain(e, parent.cgroup.as_deref()))?;
         let pid = launched.keep();
         tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.id, placement.record.path);
