@@ -118,10 +118,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().display();
         for (line, expected) in [
-            ("pinnace --version".to_owned(), 0),
-            ("crun -v".to_owned(), 0),
-            ("pinnace --help".to_owned(), 0),
-            ("pinnace spec --usage".to_owned(), 0),
             (format!("pinnace --log {dir}/log spec --bundle {dir}"), 0),
             (format!("pinnace spec --bundle {dir}"), FAILURE),
             ("pinnace".to_owned(), FAILURE),
@@ -135,6 +131,24 @@ mod tests {
             ("pinnace spec --bundle".to_owned(), USAGE),
         ] {
             assert_eq!(status(&line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_needs_no_container_needs_no_state_directory() {
+        for (line, start) in [
+            ("--root /nonexistent/x --version list", "crun version "),
+            ("-v", "crun version "),
+            ("--help", "Usage: crun "),
+            ("--usage", "Usage: crun "),
+            ("spec --help", "Usage: spec "),
+            ("--root /nonexistent/x exec -?", "Usage: exec "),
+        ] {
+            let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
+            match dispatch(Persona::Crun, &words, &mut Log { logger: None, json_on_stderr: false }) {
+                Err((_, Stop::Print(text))) => assert!(text.starts_with(start), "{line}: {text}"),
+                other => panic!("{line}: {other:?}"),
+            }
         }
     }
 

@@ -24,7 +24,7 @@ fn definition(persona: Persona) -> Command {
         Persona::Crun => "crun [OPTION...] COMMAND [OPTION...]",
     };
     args::command(persona.name(), usage, "")
-        .help_template("Usage: {usage}\n\nCOMMANDS:{after-help}\n{options}\n")
+        .help_template("Usage: {usage}\n\nCOMMANDS:\n{before-help}{options}\n")
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(clap::builder::OsStringValueParser::new())
         .arg(args::value("cgroup-manager", "MANAGER", "cgroupfs, systemd or disabled"))
@@ -54,7 +54,7 @@ pub(crate) fn parse(persona: Persona, words: &[OsString]) -> Result<Invocation, 
 /// The help text with the list of commands, which is only put together when it is asked for.
 fn help(persona: Persona) -> String {
     let list: Vec<_> = cmd::ALL.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
-    definition(persona).after_help(list.join("\n") + "\n").render_help().to_string()
+    definition(persona).before_help(list.join("\n")).render_help().to_string()
 }
 
 /// What the log is to be.

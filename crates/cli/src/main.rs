@@ -13,5 +13,12 @@ mod entry;
 mod global;
 mod output;
 mod persona;
+mod regex;
+#[cfg(feature = "trap-alloc")]
+mod trap_alloc;
 mod version;
 mod wire;
+
+#[cfg(feature = "trap-alloc")]
+#[global_allocator]
+static ALLOCATOR: trap_alloc::Trap = trap_alloc::Trap;

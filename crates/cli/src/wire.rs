@@ -2,9 +2,20 @@
 
 use runtime_core::engine::Backends;
 
-/// All backends that are built in.
+/// All backends that are built in. Making them costs nothing; each looks at the system when it is used.
 pub(crate) fn backends() -> Backends {
-    Backends::default()
+    #[cfg_attr(not(any(feature = "cgroup-fs", feature = "seccomp")), expect(unused_mut))]
+    let mut backends = Backends::default();
+    #[cfg(feature = "cgroup-fs")]
+    {
+        backends.cgroup_managers.push(Box::new(cgroup_fs::CgroupfsManager::new()));
+        backends.cgroup_managers.push(Box::new(cgroup_fs::DisabledManager));
+    }
+    #[cfg(feature = "seccomp")]
+    {
+        backends.seccomp = Some(Box::new(pinnace_seccomp::Libseccomp::new()));
+    }
+    backends
 }
 
 /// What is built in, as crun names it.

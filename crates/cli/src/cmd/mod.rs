@@ -1,12 +1,28 @@
 //! The commands, one a file: each says what its options are and what it does with them. Not here: the global options.
 
+mod create;
+mod delete;
+mod exec;
 mod features;
+mod kill;
+mod list;
+mod pause;
+mod ps;
+mod resume;
+mod run;
 mod spec;
+mod start;
+mod state;
+mod update;
 
-use crate::args::Stop;
+use crate::args::{self, Stop};
 use crate::persona::Persona;
+use crate::regex::Regex;
+use crate::wire;
 use clap::ArgMatches;
-use runtime_core::api::Logger;
+use runtime_core::api::{Level, Logger, Record};
+use runtime_core::engine::Runtime;
+use runtime_core::{ContainerId, Error, ErrorKind, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -21,6 +37,24 @@ pub(crate) struct Command {
     pub(crate) run: fn(&Context, &ArgMatches) -> Result<i32, Stop>,
 }
 
+/// All commands, in the help's order.
+pub(crate) const ALL: &[Command] = &[
+    create::COMMAND,
+    delete::COMMAND,
+    exec::COMMAND,
+    features::COMMAND,
+    kill::COMMAND,
+    list::COMMAND,
+    pause::COMMAND,
+    ps::COMMAND,
+    resume::COMMAND,
+    run::COMMAND,
+    spec::COMMAND,
+    start::COMMAND,
+    state::COMMAND,
+    update::COMMAND,
+];
+
 /// What the global options say.
 pub(crate) struct Context {
     pub(crate) persona: Persona,
@@ -29,5 +63,52 @@ pub(crate) struct Context {
     pub(crate) logger: Arc<dyn Logger>,
 }
 
-/// All commands, in the help's order.
-pub(crate) const ALL: &[Command] = &[spec::COMMAND, features::COMMAND];
+impl Context {
+    fn runtime(&self) -> Runtime {
+        Runtime::new(self.root.clone(), wire::backends())
+    }
+}
+
+/// Layout of `list` and `ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Table,
+    Json,
+}
+
+impl Format {
+    /// ``invalid format `X` `` for other words.
+    fn of(m: &ArgMatches) -> Result<Self> {
+        match args::text(m, "format")?.as_deref() {
+            None | Some("table") => Ok(Self::Table),
+            Some("json") => Ok(Self::Json),
+            Some(other) => Err(Error::invalid(format!("invalid format `{other}`"))),
+        }
+    }
+}
+
+/// The first operand as a regular expression.
+fn pattern(m: &ArgMatches, name: &str, max: usize) -> Result<Regex> {
+    let mut words = args::operands(m, name, 1, max)?;
+    Regex::new(&args::utf8(words.swap_remove(0), "regex")?)
+}
+
+/// Does `act` to every container whose id matches. A failure is logged and the rest is done all the same; the exit status tells of it.
+/// A container that goes away meanwhile is no failure.
+fn for_each_match(context: &Context, runtime: &Runtime, pattern: &Regex, act: impl Fn(&ContainerId) -> Result<()>) -> Result<i32, Stop> {
+    let mut status = 0;
+    for id in runtime.ids()?.iter().filter(|id| pattern.is_match(id)) {
+        match act(id) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::NoContainer => {}
+            Err(e) => {
+                status = 1;
+                context.logger.log(&Record { level: Level::Error, message: &e.to_string() });
+            }
+        }
+    }
+    Ok(status)
+}
+
+#[cfg(test)]
+mod tests;

@@ -34,8 +34,8 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
 
 /// Whether the cgroup tree is version 2 alone.
 fn is_unified(mount_point: &Path) -> bool {
-    const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    rustix::fs::statfs(mount_point).is_ok_and(|s| i64::from(s.f_type) == CGROUP2_SUPER_MAGIC)
+    const CGROUP2_SUPER_MAGIC: rustix::fs::FsWord = 0x6367_7270;
+    rustix::fs::statfs(mount_point).is_ok_and(|s| s.f_type == CGROUP2_SUPER_MAGIC)
 }
 
 /// Writes a file that must not exist yet.

@@ -1,0 +1,82 @@
+//! The cgroupfs manager. Not here: how it makes a cgroup (`place`) and what it does with one (`cgroup`).
+
+use crate::cgroup::{FsCgroup, record};
+use crate::knobs;
+use crate::layout::Layout;
+use crate::path;
+use crate::place;
+use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
+use runtime_core::{ErrorKind, Result};
+use std::sync::{Arc, OnceLock};
+
+pub(crate) const NAME: &str = "cgroupfs";
+
+/// Makes cgroups by mkdir(2) and write(2) in the cgroup file systems of the host, whichever they are. Making one of these costs nothing;
+/// the host is asked at the first use.
+#[derive(Debug, Default)]
+pub struct CgroupfsManager {
+    layout: OnceLock<Arc<Layout>>,
+}
+
+impl CgroupfsManager {
+    /// A manager for the hierarchies mounted in the caller's mount namespace.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A manager for given hierarchies.
+    pub fn with_layout(layout: Layout) -> Self {
+        Self { layout: OnceLock::from(Arc::new(layout)) }
+    }
+
+    /// The host's hierarchies.
+    ///
+    /// # Errors
+    /// See [`Layout::detect`].
+    pub fn layout(&self) -> Result<&Arc<Layout>> {
+        if let Some(known) = self.layout.get() {
+            return Ok(known);
+        }
+        let found = Arc::new(Layout::detect()?);
+        Ok(self.layout.get_or_init(|| found))
+    }
+
+    fn make(&self, request: &CgroupRequest<'_>, path: String) -> Result<Placement> {
+        let layout = self.layout()?;
+        let may_move = request.cgroups_path.is_none_or(str::is_empty) && layout.v1.is_empty();
+        match place::place(layout, path, request) {
+            Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => match place::sibling(request.id)? {
+                Some(beside) => place::place(layout, beside, request),
+                None => Err(e),
+            },
+            other => other,
+        }
+    }
+}
+
+impl CgroupManager for CgroupfsManager {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement> {
+        let path = path::resolve(request.cgroups_path, request.id)?;
+        let indifferent = request.rootless && request.cgroups_path.is_none_or(str::is_empty) && knobs::asked(request.resources).is_none();
+        match self.make(request, path) {
+            Err(e) if indifferent && e.kind() != ErrorKind::Invalid => {
+                tracing::debug!("the container stays in the cgroup of its runtime: {e}");
+                Ok(Placement { record: record(String::new()), ..Placement::default() })
+            }
+            other => other,
+        }
+    }
+
+    fn enter(&self, _: &CgroupRequest<'_>, placement: &Placement, _: i32) -> Result<Box<dyn Cgroup>> {
+        self.open(&placement.record)
+    }
+
+    fn open(&self, record: &CgroupRecord) -> Result<Box<dyn Cgroup>> {
+        let layout = if record.path.is_empty() { Arc::default() } else { self.layout()?.clone() };
+        Ok(Box::new(FsCgroup::new(layout, record.clone())?))
+    }
+}

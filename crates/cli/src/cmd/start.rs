@@ -1,0 +1,17 @@
+//! `start`. Not here: starting.
+
+use super::{Command, Context};
+use crate::args::{self, Stop};
+use clap::ArgMatches;
+
+pub(super) const COMMAND: Command = Command { name: "start", about: "start a container", options, run };
+
+fn options() -> clap::Command {
+    args::with_operands(args::command("start", "start CONTAINER", "Start the process of a container that was created"))
+}
+
+fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
+    let id = args::only_id(m, "start")?;
+    context.runtime().start(&id)?;
+    Ok(0)
+}
