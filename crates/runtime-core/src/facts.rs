@@ -74,7 +74,8 @@ impl Facts {
     /// A file of /proc or /etc cannot be read or is malformed.
     pub(crate) fn gather(proc: &OwnedFd, spec: &Spec<'_>) -> Result<Self> {
         let euid = rustix::process::geteuid().as_raw();
-        let egid = rustix::process::getegid().as_raw();
+        // Only the default maps of an unprivileged user need it.
+        let egid = if euid == 0 { 0 } else { rustix::process::getegid().as_raw() };
         let initial_userns = sys::fstatat(proc.as_raw_fd(), c"self/ns/user", 0).map_or(true, |st| st.ino == INITIAL_USERNS);
         let linux = spec.linux();
         let new_user = linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());

@@ -53,7 +53,7 @@ impl Runtime {
             container.launch(console.as_ref(), Mode::Detached, |_, _| Ok(()))?;
             return Ok(0);
         }
-        let supervisor = Supervisor::prepare()?;
+        let supervisor = Supervisor::prepare(container.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0)?;
         let mut status = 0;
         container.launch(console.as_ref(), Mode::Foreground(&supervisor), |pid, teardown| {
             let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;

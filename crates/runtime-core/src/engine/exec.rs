@@ -46,7 +46,7 @@ impl Runtime {
         let cgroup = self.backends.cgroup_manager(&record.cgroup.manager)?.open(&record.cgroup)?;
         let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
         let console = console(&process, options)?;
-        let supervisor = if options.detach { None } else { Some(Supervisor::prepare()?) };
+        let supervisor = if options.detach { None } else { Some(Supervisor::prepare(true)?) };
         let sources =
             Sources { root: &self.root, cgroup: &record.cgroup.path, console: console.as_ref().map(Destination::socket), init: record.pid };
         let slots = slots::open(&plan.opens, &sources)?;

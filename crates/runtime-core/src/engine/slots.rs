@@ -67,8 +67,8 @@ fn one(open: &Open, from: &Sources<'_>) -> Result<Option<OwnedFd>> {
 /// The host's null device, verified: it hides files, so nothing else may stand in for it.
 fn null() -> Result<OwnedFd> {
     let what = || "bind mount `/dev/null`";
+    // A file has no mounts below, so it does not matter whom the mount shares those with.
     let fd = sys::detached_tree(c"/dev/null", false).context(what)?;
-    sys::mount_setattr(fd.as_raw_fd(), false, 0, 0, libc::MS_SLAVE).context(what)?;
     let st = sys::fstat(fd.as_raw_fd()).context(|| "fstat `/dev/null`")?;
     if st.is_char(1, 3) { Ok(fd) } else { Err(Error::other("`/dev/null` is not the null device")) }
 }
@@ -77,26 +77,30 @@ fn null() -> Result<OwnedFd> {
 fn empty_directory(root: &Path) -> Result<OwnedFd> {
     let path = root.join(".empty-directory");
     let what = || format!("bind mount `{}`", path.display());
-    let fd = match tree(&path, false) {
+    let fd = match detached(&path, false) {
         Err(Errno(libc::ENOENT)) => {
             match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
                 Ok(()) | Err(rustix::io::Errno::EXIST) => {}
                 Err(e) => return Err(e).context(|| format!("mkdir `{}`", path.display())),
             }
-            tree(&path, false)
+            detached(&path, false)
         }
         r => r,
     }
     .context(what)?;
-    sys::mount_setattr(fd.as_raw_fd(), false, MASK_ATTRS.set, MASK_ATTRS.clear, 0).context(what)?;
+    sys::mount_setattr(fd.as_raw_fd(), false, MASK_ATTRS.set, MASK_ATTRS.clear, libc::MS_PRIVATE).context(what)?;
     Ok(fd)
 }
 
 /// A detached copy of a tree, cut off from what happens to its origin's mounts in the runtime's namespace.
 fn tree(path: &Path, recursive: bool) -> sys::Result<OwnedFd> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| sys::Errno(libc::EINVAL))?;
-    let fd = sys::detached_tree(&path, recursive)?;
+    let fd = detached(path, recursive)?;
     sys::mount_setattr(fd.as_raw_fd(), recursive, 0, 0, libc::MS_SLAVE)?;
     Ok(fd)
+}
+
+fn detached(path: &Path, recursive: bool) -> sys::Result<OwnedFd> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| sys::Errno(libc::EINVAL))?;
+    sys::detached_tree(&path, recursive)
 }

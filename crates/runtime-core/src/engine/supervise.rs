@@ -14,13 +14,16 @@ pub(crate) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Blocks all signals, and makes this process the reaper of what the container's processes leave behind.
+    /// Blocks all signals, and with `reap` makes this process the reaper of what the container's processes leave behind; the first process
+    /// of a new pid namespace is that itself.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(crate) fn prepare() -> Result<Self> {
+    pub(crate) fn prepare(reap: bool) -> Result<Self> {
         let before = sys::swap_signal_mask(Some(&SignalMask::ALL)).context(|| "sigprocmask")?;
-        sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).context(|| "prctl PR_SET_CHILD_SUBREAPER")?;
+        if reap {
+            sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0).context(|| "prctl PR_SET_CHILD_SUBREAPER")?;
+        }
         Ok(Self { before })
     }
 
@@ -62,12 +65,14 @@ impl Supervisor {
     }
 
     fn wait_for_signals(&self, pid: i32) -> Result<i32> {
+        // SIGCHLD was blocked before the process was made, so that an end before this waits here as a signal.
         loop {
-            if let Some(status) = reap(pid)? {
-                return Ok(status);
-            }
             match sys::wait_signal().context(|| "sigwait")? {
-                libc::SIGCHLD => {}
+                libc::SIGCHLD => {
+                    if let Some(status) = reap(pid)? {
+                        return Ok(status);
+                    }
+                }
                 n => forward(pid, n),
             }
         }
@@ -87,13 +92,13 @@ fn forward(pid: i32, signal: i32) {
     }
 }
 
-/// Reaps everything that ended; the exit status of `pid` if that was among it.
+/// Reaps what ended until there is no more, or `pid` was among it: its exit status. With it the waiting is over, and what else there is
+/// belongs to init soon.
 fn reap(pid: i32) -> Result<Option<i32>> {
-    let mut found = None;
     loop {
         match sys::wait4(-1, libc::WNOHANG) {
-            Ok((0, _)) | Err(Errno(libc::ECHILD)) => return Ok(found),
-            Ok((p, status)) if p == pid => found = Some(exit_status(status)),
+            Ok((0, _)) | Err(Errno(libc::ECHILD)) => return Ok(None),
+            Ok((p, status)) if p == pid => return Ok(Some(exit_status(status))),
             Ok(_) => {}
             Err(e) => return Err(e).context(|| "waitpid"),
         }

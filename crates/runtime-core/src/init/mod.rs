@@ -59,7 +59,7 @@ struct Child<'a> {
     slots: &'a mut [RawFd],
     /// The container's root, once there is one.
     root: RawFd,
-    /// `/dev` in the container, once a device was made there.
+    /// `/dev` in the container, once it was mounted or a device was made there.
     dev: Option<RawFd>,
     /// Namespaces that could not be joined in the first pass.
     deferred: u64,
@@ -237,7 +237,7 @@ impl Child<'_> {
 
 /// Descriptors are closed by execve; only where a container has so many mounts that numbers run high are they closed one by one.
 fn done_with(fd: RawFd) {
-    const MANY: RawFd = 48;
+    const MANY: RawFd = 128;
     if fd >= MANY {
         sys::close(fd);
     }

@@ -34,8 +34,12 @@ impl Child<'_> {
         }
         sys::move_mount(tree, target)?;
         done_with(target);
+        if matches!(m.dest.to_bytes(), b"" | b"dev") {
+            self.dev = is_fs.then_some(tree).filter(|_| !m.dest.is_empty());
+        }
         match m.keep {
             Some(slot) => self.slots[slot] = tree,
+            None if self.dev == Some(tree) => {}
             None => done_with(tree),
         }
         Ok(())
@@ -43,8 +47,14 @@ impl Child<'_> {
 
     /// The mount point, made when missing: a directory for a directory, a file for anything else.
     fn target(&self, m: &MountStep, tree: RawFd, is_fs: bool) -> Result<RawFd, Fail> {
+        // Most mount points of a container lie in its new and empty /dev: there they are made without looking first.
+        if let (Some((dev, name)), true) = (self.in_dev(&m.dest), is_fs)
+            && sys::mkdirat(dev, name, 0o755).is_ok()
+        {
+            return Ok(sys::openat(dev, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?);
+        }
         match resolve::open(self.root, &m.dest, libc::O_PATH, m.no_symlinks) {
-            Err(Errno(libc::ENOENT)) if is_fs || sys::fstat(tree)?.is_dir() => resolve::ensure_dir(self.root, &m.dest, m.no_symlinks),
+            Err(Errno(libc::ENOENT)) if is_fs || sys::fstat(tree)?.is_dir() => resolve::make_dirs(self.root, &m.dest, m.no_symlinks),
             Err(Errno(libc::ENOENT)) => resolve::ensure_file(self.root, &m.dest),
             Err(Errno(libc::ELOOP)) => Err(Fail::new(libc::ELOOP, Code::Unsafe)),
             r => Ok(r?),

@@ -37,17 +37,16 @@ impl Child<'_> {
 
     /// The directory of an entry, and its name. `/dev` is opened once: all mounts are made by now.
     fn place<'p>(&mut self, dest: &'p CStr) -> Result<(RawFd, &'p CStr), Fail> {
-        let bytes = dest.to_bytes_with_nul();
-        match bytes.strip_prefix(b"dev/") {
-            Some(name) if !name.contains(&b'/') => {
-                let dev = match self.dev {
-                    Some(fd) => fd,
-                    None => *self.dev.insert(resolve::ensure_dir(self.root, c"dev", false)?),
-                };
-                Ok((dev, CStr::from_bytes_with_nul(name).map_err(|_| Errno(libc::EINVAL))?))
-            }
-            _ => resolve::parent(self.root, dest),
+        if self.dev.is_none() && dest.to_bytes().starts_with(b"dev/") {
+            self.dev = Some(resolve::ensure_dir(self.root, c"dev", false)?);
         }
+        self.in_dev(dest).map_or_else(|| resolve::parent(self.root, dest), Ok)
+    }
+
+    /// `/dev`, where it is open, and the name of an entry right in it.
+    pub(super) fn in_dev<'p>(&self, dest: &'p CStr) -> Option<(RawFd, &'p CStr)> {
+        let name = dest.to_bytes_with_nul().strip_prefix(b"dev/").filter(|name| !name.contains(&b'/'))?;
+        self.dev.zip(CStr::from_bytes_with_nul(name).ok())
     }
 }
 

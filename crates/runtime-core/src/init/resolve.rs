@@ -95,27 +95,34 @@ fn walk(root: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
 
 /// Opens a directory inside `root`, making what is missing (mode 0755).
 pub(super) fn ensure_dir(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<RawFd, Fail> {
-    const DIR: i32 = libc::O_PATH | libc::O_DIRECTORY;
-    match open(root, path, DIR, no_symlinks) {
-        Err(Errno(libc::ENOENT)) => {}
-        r => return Ok(r?),
+    match open(root, path, DIRECTORY, no_symlinks) {
+        Err(Errno(libc::ENOENT)) => make_dirs(root, path, no_symlinks),
+        r => Ok(r?),
     }
+}
+
+const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
+
+/// Makes the missing end of a path. Mostly that is the last component only, so the search for what exists starts there.
+pub(super) fn make_dirs(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<RawFd, Fail> {
     let bytes = path.to_bytes();
     let mut prefix = PathBuffer::new();
-    let mut at = root;
-    let mut start = 0;
-    loop {
-        let end = bytes[start..].iter().position(|b| *b == b'/').map_or(bytes.len(), |n| start + n);
-        prefix.set(&[&bytes[..end]])?;
-        at = match open(root, prefix.as_c_str(), DIR, no_symlinks) {
-            Err(Errno(libc::ENOENT)) => make_dir(at, &bytes[start..end])?,
-            r => r?,
-        };
-        if end == bytes.len() {
-            return Ok(at);
+    let mut end = bytes.len();
+    let mut at = loop {
+        end = bytes[..end].iter().rposition(|b| *b == b'/').unwrap_or(0);
+        if end == 0 {
+            break root;
         }
-        start = end + 1;
+        prefix.set(&[&bytes[..end]])?;
+        match open(root, prefix.as_c_str(), DIRECTORY, no_symlinks) {
+            Err(Errno(libc::ENOENT)) => {}
+            r => break r?,
+        }
+    };
+    for name in bytes[end..].split(|b| *b == b'/').filter(|name| !name.is_empty()) {
+        at = make_dir(at, name)?;
     }
+    Ok(at)
 }
 
 fn make_dir(at: RawFd, name: &[u8]) -> Result<RawFd, Fail> {

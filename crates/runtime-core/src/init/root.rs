@@ -19,8 +19,7 @@ impl Child<'_> {
         if private_parents {
             sys::mount_setattr(tree, true, 0, 0, libc::MS_PRIVATE)?;
         }
-        let target = sys::openat(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
-        sys::move_mount(tree, target)?;
+        sys::move_mount_to_path(tree, path)?;
         self.root = tree;
         Ok(())
     }
@@ -46,7 +45,8 @@ impl Child<'_> {
                     sys::mount(None, c".", None, libc::MS_SLAVE | libc::MS_REC, None)?;
                     sys::close(old);
                 }
-                // The old root is stacked on the new one for a moment, and umount2 takes the topmost (pivot_root(2), NOTES).
+                // The old root is stacked on the new one for a moment, and umount2 takes the topmost (pivot_root(2), NOTES). What the
+                // working directory is then is the new root.
                 sys::umount2(c".", libc::MNT_DETACH)?;
             }
             Pivot::Move => {
@@ -55,7 +55,9 @@ impl Child<'_> {
             }
             Pivot::Chroot => sys::chroot(c".")?,
         }
-        sys::chdir(c"/")?;
+        if how != Pivot::Root || propagation == libc::MS_SHARED {
+            sys::chdir(c"/")?;
+        }
         // What is the root now must be the mount that was prepared.
         if sys::fstatat(libc::AT_FDCWD, c"/", 0)? != sys::fstat(self.root)? {
             return Err(Fail::new(libc::EXDEV, Code::Unsafe));

@@ -119,6 +119,8 @@ fn bind_kind(cx: &Context<'_>, m: &Mount<'_>, recursive: bool, opens: &mut Opens
 
 fn fs(cx: &Context<'_>, fstype: &str, source: &str, options: &Options) -> Result<FsMount> {
     let pairs = options.data.iter().flat_map(|d| d.split(',')).filter(|d| !d.is_empty());
+    // Every mount of a devpts is an instance of its own, with or without the word (kernel 4.7).
+    let pairs = pairs.filter(|d| !(fstype == "devpts" && *d == "newinstance"));
     let mut parsed = pairs.map(pair).collect::<Result<Vec<_>>>()?;
     for (flag, name) in
         [(libc::MS_SYNCHRONOUS, c"sync"), (libc::MS_DIRSYNC, c"dirsync"), (libc::MS_LAZYTIME, c"lazytime"), (libc::MS_MANDLOCK, c"mand")]

@@ -62,13 +62,19 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
         }
     }
     steps.extend(labels(p)?);
-    steps.push(Step::Cwd { path: path()?, last: false });
+    // The change of the root left the process there.
+    let elsewhere = p.cwd != "/";
+    if elsewhere {
+        steps.push(Step::Cwd { path: path()?, last: false });
+    }
     steps.push(Step::Umask(p.user.umask.unwrap_or(0o022)));
     if s.seccomp && !p.no_new_privileges {
         steps.push(Step::Seccomp);
     }
     steps.push(Step::Credentials(Box::new(credentials(p, s.setgroups_denied)?)));
-    steps.push(Step::Cwd { path: path()?, last: true });
+    if elsewhere {
+        steps.push(Step::Cwd { path: path()?, last: true });
+    }
     if p.no_new_privileges {
         steps.push(Step::NoNewPrivs);
     }

@@ -185,6 +185,14 @@ pub(crate) fn move_mount(tree: RawFd, target: RawFd) -> Result<()> {
     unsafe { call!(SYS_move_mount, tree, c"".as_ptr(), target, c"".as_ptr(), F_EMPTY_PATH | T_EMPTY_PATH) }.map(drop)
 }
 
+/// `move_mount(2)` of the mount behind `tree` onto what is at `path`.
+pub(crate) fn move_mount_to_path(tree: RawFd, path: &CStr) -> Result<()> {
+    const F_EMPTY_PATH: u32 = 0x4;
+    const T_SYMLINKS: u32 = 0x10;
+    // SAFETY: both paths are NUL-terminated and live across the call; the rest are numbers.
+    unsafe { call!(SYS_move_mount, tree, c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), F_EMPTY_PATH | T_SYMLINKS) }.map(drop)
+}
+
 /// `fsopen(2)` (kernel 5.2).
 pub(crate) fn fsopen(fstype: &CStr) -> Result<RawFd> {
     const FSOPEN_CLOEXEC: u32 = 1;

@@ -212,12 +212,9 @@ pub(crate) fn loopback_up() -> Result<()> {
     req.ifr_name[1] = b'o' as libc::c_char;
     req.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads an ifreq, which `req` is; it lives across the call.
-    let done = unsafe { call!(SYS_ioctl, fd, libc::SIOCSIFFLAGS, &raw const req) };
-    close(fd);
-    done.map(drop)
+    // The socket is closed by execve.
+    unsafe { call!(SYS_ioctl, fd, libc::SIOCSIFFLAGS, &raw const req) }.map(drop)
 }
-
-use super::mount::close;
 
 /// The new pseudo-terminal of a devpts instance: `ptmx` is an open master; unlocks it and opens its slave by the master's own
 /// descriptor (TIOCGPTPEER, kernel 4.13), so that no path is resolved.
@@ -467,7 +464,7 @@ pub(crate) fn memfd_with(bytes: &[u8]) -> Result<RawFd> {
         match super::mount::write(fd, rest) {
             Ok(n) => rest = &rest[n..],
             Err(e) => {
-                close(fd);
+                super::close(fd);
                 return Err(e);
             }
         }
