@@ -24,6 +24,7 @@
 //! | `PINNACE_TEST_SKIPS` | a file that gets one line per skipped test: name, tab, reason |
 //! | `PINNACE_TEST_TIMEOUT` | seconds after which a runtime that hangs is killed and the test fails; 20 |
 //! | `PINNACE_TEST_NO_EXCUSES` | run the tests in which crun differs against crun, too: they fail, or the excuse is void |
+//! | `PINNACE_DEBIAN_ROOT` | a Debian root file system with Python, which the tests don't change |
 //! | `PINNACE_TRAP_BIN` | a pinnace whose container child must not allocate (feature `trap-alloc`) |
 
 mod command;

@@ -6,6 +6,7 @@ mod child_memory;
 mod cli;
 mod compat_doc;
 mod create_start;
+mod debian;
 mod devices;
 mod exec;
 mod hooks;
