@@ -48,7 +48,7 @@ pub fn words<'a>(code: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
         let starts = word.as_bytes().first().is_some_and(|b| b.is_ascii_alphanumeric());
         let ends = word.as_bytes().last().is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
-        !(starts && part(before)) && !(ends && part(bytes.get(at + word.len())))
+        !(starts && part(before) || ends && part(bytes.get(at + word.len())))
     })
 }
 

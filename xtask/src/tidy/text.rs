@@ -67,7 +67,8 @@ fn check_links(source: &Source, root: &Path, findings: &mut Vec<Finding>) {
     for (number, line) in prose(&source.text) {
         for (at, _) in line.match_indices("](") {
             let rest = &line[at + 2..];
-            let Some(target) = rest.split([')', ' ']).next().filter(|target| !target.contains("://") && !target.starts_with("mailto:")) else {
+            let Some(target) = rest.split([')', ' ']).next().filter(|target| !target.contains("://") && !target.starts_with("mailto:"))
+            else {
                 continue;
             };
             let (file, fragment) = target.split_once('#').map_or((target, None), |(file, fragment)| (file, Some(fragment)));
