@@ -16,6 +16,8 @@ use crate::store::capture;
 pub enum Sign {
     /// A program in `$PATH` or among the administrator's.
     Program(&'static str),
+    /// The same, linked statically, so that it runs in a root file system without libraries.
+    Static(&'static str),
     /// A file that the C compiler's linker finds, such as `libseccomp.a`.
     Library(&'static str),
 }
@@ -31,13 +33,15 @@ pub struct Need {
 }
 
 impl Need {
-    const fn new(sign: Sign, why: &'static str, apt: &'static str, dnf: &'static str) -> Need {
+    /// A need by how it shows, what it is for, and its packages.
+    pub const fn new(sign: Sign, why: &'static str, apt: &'static str, dnf: &'static str) -> Need {
         Need { sign, why, apt, dnf }
     }
 
     fn met(&self) -> bool {
         match self.sign {
             Sign::Program(name) => program(name).is_some(),
+            Sign::Static(name) => static_program(name).is_some(),
             Sign::Library(name) => library(name).is_some(),
         }
     }
@@ -126,10 +130,11 @@ pub fn ensure(needs: &[&Need]) -> Result<Vec<String>> {
     if missing.is_empty() {
         return Ok(Vec::new());
     }
-    let list = |package: &dyn Fn(&Need) -> String| missing.iter().map(|need| format!("  {} ({})\n", package(need), need.why)).collect::<String>();
+    let list =
+        |package: &dyn Fn(&Need) -> String| missing.iter().map(|need| format!("  {} ({})\n", package(need), need.why)).collect::<String>();
     let Some(manager) = Manager::find() else {
         let names = list(&|need| match need.sign {
-            Sign::Program(name) | Sign::Library(name) => name.to_owned(),
+            Sign::Program(name) | Sign::Static(name) | Sign::Library(name) => name.to_owned(),
         });
         bail!("this machine has neither apt-get nor dnf, and lacks:\n{names}");
     };
@@ -153,6 +158,11 @@ pub fn program(name: &str) -> Option<PathBuf> {
     path.split(':').map(|dir| Path::new(dir).join(name)).find(|path| path.is_file())
 }
 
+/// The path of a program that is linked statically.
+pub fn static_program(name: &str) -> Option<PathBuf> {
+    program(name).filter(|path| is_static(path))
+}
+
 /// The path of a library's file for the linker. The C compiler is asked, as each architecture has its own directories.
 pub fn library(name: &str) -> Option<PathBuf> {
     let output = Command::new("cc").arg(format!("-print-file-name={name}")).stderr(Stdio::null()).output().ok()?;
@@ -174,7 +184,7 @@ pub fn triple() -> Result<&'static str> {
 }
 
 /// A 64-bit little-endian ELF program without an interpreter (elf(5): no PT_INTERP among the program headers).
-pub fn is_static(path: &Path) -> bool {
+fn is_static(path: &Path) -> bool {
     let Ok(body) = std::fs::read(path) else { return false };
     let bytes = |at: usize, count: usize| body.get(at..at + count);
     let half = |at: usize| bytes(at, 2).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));

@@ -3,9 +3,15 @@
 //! Here: the dispatch by the first word, and how errors and exit statuses leave the process. Not here: the commands
 //! themselves, each a module with a `run(&[String]) -> Result<u8>` that returns the exit status of the process.
 
+mod binaries;
 mod chroot;
 mod contain;
+mod debian;
+mod demo;
+mod host;
 mod store;
+mod test;
+mod tidy;
 mod vm;
 
 use std::process::ExitCode;
@@ -13,6 +19,9 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
 
+  demo                      builds pinnace and runs a container
+  test [OPTIONS] [FILTER]   all checks and tests that this machine can run
+  tidy                      the project's rules that no lint checks
   vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
   chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
 ";
@@ -24,6 +33,9 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let outcome = match command {
+        "demo" => demo::run(rest),
+        "test" => test::run(rest),
+        "tidy" => tidy::run(rest),
         "vm" => vm::run(rest),
         "chroot" => chroot::run(rest),
         contain::OUTER | contain::INNER => contain::run(command, rest),

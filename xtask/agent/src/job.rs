@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::fs::OFlags;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 use vm_agent::Request;
@@ -88,7 +88,9 @@ impl Job {
             }
             None => "/root".to_owned(),
         };
-        command.args(["--quiet", "--wait", "--collect", "--expand-environment=no", "--property=Delegate=yes"]).arg(format!("--unit={unit}"));
+        command
+            .args(["--quiet", "--wait", "--collect", "--expand-environment=no", "--property=Delegate=yes"])
+            .arg(format!("--unit={unit}"));
         command.arg(if request.terminal.is_some() { "--pty" } else { "--pipe" });
         let directory = if request.directory.is_empty() { &home } else { &request.directory };
         command.arg(format!("--working-directory={directory}"));
@@ -109,6 +111,7 @@ impl Job {
         if let Some((rows, columns)) = request.terminal {
             let (host, guest) = terminal(rows, columns)?;
             command.env("TERM", request.environment.iter().find(|(key, _)| key == "TERM").map_or("linux", |(_, v)| v));
+            command.env("SYSTEMD_TINT_BACKGROUND", "0").env("SYSTEMD_ADJUST_TERMINAL_TITLE", "0");
             command.stdin(guest.try_clone()?).stdout(guest.try_clone()?).stderr(guest);
             input = Some(host.try_clone()?);
             output = Some(host);
@@ -142,7 +145,11 @@ impl Job {
     /// Tells the terminal its new size.
     pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
         match &self.output {
-            Some(output) if self.terminal => Ok(rustix::termios::tcsetwinsize(output.as_fd(), size(rows, columns))?),
+            Some(output) if self.terminal => {
+                rustix::termios::tcsetwinsize(output.as_fd(), size(rows, columns))?;
+                // The terminal controls no session, so nobody is told by the kernel.
+                Ok(rustix::process::pidfd_send_signal(&self.ended, Signal::WINCH)?)
+            }
             _ => Ok(()),
         }
     }

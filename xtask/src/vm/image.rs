@@ -56,7 +56,7 @@ pub fn build(store: &Store, progress: &Progress) -> Result<Image> {
     let scratch = store.scratch()?;
     let root = scratch.join("root");
     progress.say(format!("image {}: install {} from {SUITE}", image.key, "the packages"));
-    bootstrap(store, &root)?;
+    bootstrap(store, &root, &list(&read(&inputs.join("packages"))?))?;
     progress.say("image: configure");
     customise(&root, &inputs)?;
     let versions = capture(Command::new("chroot").arg(&root).args(["dpkg-query", "-W", "-f", "${Package} ${Version}\\n"]))?;
@@ -106,15 +106,15 @@ fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
-/// Runs mmdebstrap where its mounts and maintainer scripts cannot reach the host, with the downloads kept in the store.
-fn bootstrap(store: &Store, root: &Path) -> Result<()> {
+/// Makes a root file system of the suite's smallest variant and `packages`: mmdebstrap, where its mounts and maintainer scripts cannot
+/// reach the host, with the downloads kept in the store.
+pub fn bootstrap(store: &Store, root: &Path, packages: &[&str]) -> Result<()> {
     let debs = store.dir(format!("debs/{SUITE}"))?;
-    let packages = read(&workspace().join("xtask/vm/packages"))?;
     let mut plan = Plan::default();
     plan.step(Step::Mount("proc", "/proc".into(), String::new()));
     let mut command = plan.command("mmdebstrap")?;
     command.args(["-q", "--mode=root", "--variant=minbase", "--format=directory"]);
-    command.arg(format!("--include={}", list(&packages).join(",")));
+    command.arg(format!("--include={}", packages.join(",")));
     for option in ["APT::Install-Recommends \"false\"", "Acquire::Languages \"none\""] {
         command.arg(format!("--aptopt={option}"));
     }

@@ -4,11 +4,12 @@
 //! speaking to a machine (`machine.rs`).
 
 mod agent;
-mod apt;
+pub mod apt;
 pub mod image;
 mod kernel;
 mod machine;
 mod qemu;
+mod suite;
 mod uml;
 
 use std::io::Write;
@@ -26,6 +27,8 @@ const USAGE: &str = "\
 usage: cargo xtask vm build [--kernel stable|backports]
        cargo xtask vm run [OPTIONS] [--] COMMAND [ARG]...
        cargo xtask vm shell [OPTIONS] [[--] COMMAND [ARG]...]
+       cargo xtask vm test [--lane fast|full] [--kernel stable|backports] [--user root|tester]...
+                           [--runtime pinnace|crun]... [FILTER]...
 
   --lane fast|full              user-mode-linux (default) or QEMU
   --kernel stable|backports     kernel of the full lane
@@ -47,6 +50,7 @@ pub fn run(args: &[String]) -> Result<u8> {
         "build" => build(&parse(rest)?),
         "run" => run_command(&parse(rest)?),
         "shell" => shell(&parse(rest)?),
+        "test" => suite::run(rest),
         other => bail!("unknown command vm {other}\n{USAGE}"),
     }
 }
@@ -74,11 +78,7 @@ fn parse(args: &[String]) -> Result<Options> {
                 "full" => full = true,
                 other => bail!("unknown lane {other}\n{USAGE}"),
             },
-            "--kernel" => match value()? {
-                "stable" => which = Some(Which::Stable),
-                "backports" => which = Some(Which::Backports),
-                other => bail!("unknown kernel {other}\n{USAGE}"),
-            },
+            "--kernel" => which = Some(kernel_named(value()?)?),
             "--user" => value()?.clone_into(&mut options.request.user),
             "--dir" => value()?.clone_into(&mut options.request.directory),
             "--share" => options.shares.push(share(value()?)?),
@@ -108,6 +108,15 @@ fn parse(args: &[String]) -> Result<Options> {
         options.lane = Lane::Full(which.unwrap_or(Which::Stable));
     }
     Ok(options)
+}
+
+/// The full lane's kernel of that name.
+fn kernel_named(name: &str) -> Result<Which> {
+    match name {
+        "stable" => Ok(Which::Stable),
+        "backports" => Ok(Which::Backports),
+        other => bail!("unknown kernel {other}: stable or backports"),
+    }
 }
 
 fn share(text: &str) -> Result<Share> {

@@ -34,7 +34,7 @@ fn share_place(index: usize) -> String {
 
 /// Makes the places once, so that a start need not write to the root.
 pub fn make_places(root: &Path) -> Result<()> {
-    for dir in ["proc", "dev", "tmp", "work", "disk"] {
+    for dir in ["proc", "dev", "tmp", "cow", "disk"] {
         fs::create_dir_all(root.join(dir)).with_context(|| format!("create {dir}"))?;
     }
     for file in [IMAGE, MODULES, INITRAMFS] {
@@ -54,13 +54,13 @@ fn inside(root: &Path, place: &str) -> PathBuf {
 /// Boots a machine; its agent will say that it is ready.
 pub fn start(image: &Image, kernel: &Kernel, scratch: &Scratch, shares: &[Share]) -> Result<Process> {
     let root = kernel.user_mode_root();
-    let work = scratch.join("work");
-    fs::create_dir_all(&work).with_context(|| format!("create {}", work.display()))?;
+    let cow = scratch.join("cow");
+    fs::create_dir_all(&cow).with_context(|| format!("create {}", cow.display()))?;
     let mut plan = Plan::default();
     plan.step(Step::Mount("proc", root.join("proc"), String::new()));
     plan.step(Step::Bind("/dev".into(), root.join("dev")));
     plan.step(Step::Mount("tmpfs", root.join("tmp"), "size=4g,mode=1777".into()));
-    plan.step(Step::Bind(work, root.join("work")));
+    plan.step(Step::Bind(cow, root.join("cow")));
     for (file, place) in [(&image.file, IMAGE), (&kernel.modules(), MODULES), (&kernel.initramfs, INITRAMFS)] {
         plan.step(Step::Bind(file.clone(), inside(&root, place)));
     }
@@ -69,7 +69,7 @@ pub fn start(image: &Image, kernel: &Kernel, scratch: &Scratch, shares: &[Share]
     }
     plan.step(Step::Chroot(root));
     let mut command = plan.command("/usr/bin/linux.uml")?;
-    command.arg(format!("mem={MEMORY}")).arg(format!("ubd0=/work/cow,{IMAGE}")).arg(format!("ubd1r={MODULES}"));
+    command.arg(format!("mem={MEMORY}")).arg(format!("ubd0=/cow/layer,{IMAGE}")).arg(format!("ubd1r={MODULES}"));
     command.arg(format!("initrd={INITRAMFS}"));
     // Standard input is the agent's line, standard output the console.
     command.args(["con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:0", "umid=vm", "uml_dir=/tmp/", "seccomp=auto"]);
@@ -91,7 +91,8 @@ pub fn mounts(shares: &[Share]) -> Vec<Mount> {
         kind: "hostfs".into(),
         source: "none".into(),
         target: share.guest.clone(),
-        options: format!("hostfs={}", share_place(index)),
+        // With mount(2) the options are the path itself.
+        options: share_place(index),
     };
     shares.iter().enumerate().map(mount).collect()
 }

@@ -18,6 +18,7 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "report" => emit(&report(operands)?),
         "exit" => exit(number(operand(0)?)?),
         "signal" => signal_self(number(operand(0)?)?),
+        "now" => emit_line(&now().to_string()),
         "ready" => emit_line("READY"),
         "sleep" => sleep(operands.first() == Some(&"stubborn")),
         "pause" => loop {
@@ -81,6 +82,12 @@ fn signal_self(signal: i64) {
             std::ptr::null_mut::<u8>().write_volatile(1);
         }
     }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+fn now() -> i64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("there is a clock");
+    now.tv_sec() * 1_000_000_000 + now.tv_nsec()
 }
 
 /// Prints READY, then each signal as `SIGNAL n`, reaping children. SIGTERM ends it with 143, unless stubborn;
