@@ -4,7 +4,7 @@
 //! A test is a plain `#[test]` that begins with [`behaviour!`] (holds for any runtime named by `RUNTIME`) or
 //! [`pinnace_only!`], makes a [`Container`], and looks at what came out:
 //!
-//! ```ignore
+//! ```text
 //! #[test]
 //! fn exit_status_is_that_of_the_process() {
 //!     let t = behaviour!();

@@ -11,14 +11,8 @@ use rustix::io::Errno;
 use std::path::PathBuf;
 
 /// What distributions enable for containers. A cgroup that has all of these, and what is needed beyond, is left as it is: one read.
-const USUAL: ControllerSet = ControllerSet::of(&[
-    Controller::Cpu,
-    Controller::Cpuset,
-    Controller::Io,
-    Controller::Memory,
-    Controller::Pids,
-    Controller::Hugetlb,
-]);
+const USUAL: ControllerSet =
+    ControllerSet::of(&[Controller::Cpu, Controller::Cpuset, Controller::Io, Controller::Memory, Controller::Pids, Controller::Hugetlb]);
 
 const SUBTREE: &str = "cgroup.subtree_control";
 const CONTROLLERS: &str = "cgroup.controllers";

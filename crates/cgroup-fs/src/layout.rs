@@ -108,8 +108,10 @@ fn cgroup_mount(line: &str) -> Option<(&str, PathBuf, &str, &str)> {
 /// The options that name controllers or the hierarchy.
 fn label(options: &str) -> String {
     let words = options.split(',').filter(|o| {
-        !matches!(*o, "rw" | "ro" | "xattr" | "noprefix" | "clone_children" | "cpuset_v2_mode" | "seclabel" | "favordynmods" | "nofavordynmods")
-            && !o.starts_with("release_agent=")
+        !matches!(
+            *o,
+            "rw" | "ro" | "xattr" | "noprefix" | "clone_children" | "cpuset_v2_mode" | "seclabel" | "favordynmods" | "nofavordynmods"
+        ) && !o.starts_with("release_agent=")
     });
     words.collect::<Vec<_>>().join(",")
 }

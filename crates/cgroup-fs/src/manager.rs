@@ -45,10 +45,12 @@ impl CgroupfsManager {
         let layout = self.layout()?;
         let may_move = request.cgroups_path.is_none_or(str::is_empty) && layout.v1.is_empty();
         match place::place(layout, path, request) {
-            Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => match place::sibling(request.id)? {
-                Some(beside) => place::place(layout, beside, request),
-                None => Err(e),
-            },
+            Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
+                match place::sibling(request.id)? {
+                    Some(beside) => place::place(layout, beside, request),
+                    None => Err(e),
+                }
+            }
             other => other,
         }
     }

@@ -42,9 +42,14 @@ mod tests {
 
     #[test]
     fn paths() {
-        for (given, made) in
-            [(None, "/c1"), (Some(""), "/c1"), (Some("a/b"), "/a/b"), (Some("/a/b/"), "/a/b"), (Some("//a/./b"), "/a/b"), (Some("a..b"), "/a..b")]
-        {
+        for (given, made) in [
+            (None, "/c1"),
+            (Some(""), "/c1"),
+            (Some("a/b"), "/a/b"),
+            (Some("/a/b/"), "/a/b"),
+            (Some("//a/./b"), "/a/b"),
+            (Some("a..b"), "/a..b"),
+        ] {
             assert_eq!(at(given).unwrap(), made);
         }
     }

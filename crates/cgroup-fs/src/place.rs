@@ -151,7 +151,8 @@ impl Made {
             if result != Err(Errno::NOENT) {
                 break;
             }
-            let mut parents: Vec<&Path> = home.path.ancestors().skip(1).take_while(|p| *p != home.mount && p.starts_with(&home.mount)).collect();
+            let mut parents: Vec<&Path> =
+                home.path.ancestors().skip(1).take_while(|p| *p != home.mount && p.starts_with(&home.mount)).collect();
             parents.reverse();
             for parent in parents {
                 match self.one(parent) {

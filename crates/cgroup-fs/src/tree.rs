@@ -13,7 +13,11 @@ type Io<T> = std::result::Result<T, Errno>;
 
 /// Calls `visit` for every cgroup, the deepest first, `top` last; `leave` gets the parent and the name of each but `top` afterwards.
 /// Cgroups that vanish meanwhile are passed over.
-fn post_order(top: &Path, visit: &mut dyn FnMut(BorrowedFd<'_>) -> Io<()>, leave: &mut dyn FnMut(BorrowedFd<'_>, &CString) -> Io<()>) -> Io<()> {
+fn post_order(
+    top: &Path,
+    visit: &mut dyn FnMut(BorrowedFd<'_>) -> Io<()>,
+    leave: &mut dyn FnMut(BorrowedFd<'_>, &CString) -> Io<()>,
+) -> Io<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut here: OwnedFd = match openat(CWD, top, flags, Mode::empty()) {
         Err(Errno::NOENT) => return Ok(()),

@@ -1,8 +1,8 @@
 //! OCI seccomp profiles to programs for seccomp(2), by libseccomp, with a cache of compiled filters.
 //!
 //! Here: the order of things, annotations, then the cache, then the compiler. The words of the specification are in
-//! [`words`], the compiler in [`compile`], the directory of compiled filters in [`cache`] and the file format in
-//! [`entry`]. Not here: installing a filter and passing on its notify descriptor (the container's child does both), the
+//! `words`, the compiler in `compile`, the directory of compiled filters in `cache` and the file format in
+//! `entry`. Not here: installing a filter and passing on its notify descriptor (the container's child does both), the
 //! environment variable `RUN_OCI_SECCOMP_RECEIVER` (a library reads no environment: the caller adds the annotation).
 //!
 //! Linking: by default the shared libseccomp that pkg-config or the linker finds; with `LIBSECCOMP_LINK_TYPE=static` and

@@ -201,7 +201,8 @@ fn oom_score_adj_is_set_or_inherited() {
 fn signals_are_at_their_defaults() {
     let t = behaviour!();
     let r = t.container().report();
-    assert_eq!(r["status"]["SigIgn"], 0);
+    // Signals 32 and 33 are the C library's own; its posix_spawn leaves them ignored in whatever called the runtime.
+    assert_eq!(r["status"]["SigIgn"].as_u64().unwrap() & !(0b11 << 31), 0);
     assert_eq!(r["status"]["SigBlk"], 0);
 }
 

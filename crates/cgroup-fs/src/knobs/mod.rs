@@ -68,7 +68,18 @@ pub fn writes(resources: &Resources<'_>, split: &Split) -> Result<Vec<Write>> {
     let order: &[fn(&mut Sink, &Resources<'_>) -> Result<()>] = if split.is_pure_v2() {
         &[memory::put, others::pids, cpu::time, cpu::set, blkio::put, others::hugepages, others::network, others::rdma, unified::put]
     } else {
-        &[blkio::put, others::network, others::hugepages, devices::put, memory::put, others::pids, cpu::time, cpu::set, others::rdma, unified::put]
+        &[
+            blkio::put,
+            others::network,
+            others::hugepages,
+            devices::put,
+            memory::put,
+            others::pids,
+            cpu::time,
+            cpu::set,
+            others::rdma,
+            unified::put,
+        ]
     };
     for put in order {
         put(&mut out, resources)?;

@@ -14,7 +14,9 @@ pub(super) fn put(out: &mut Sink, r: &Resources<'_>) -> Result<()> {
         let prefix = file.split('.').next().unwrap_or_default();
         let controller = Controller::from_name(prefix).unwrap_or(Controller::Core);
         if !out.split.v2 || out.split.v1.contains(controller) {
-            return Err(Error::invalid("invalid configuration: cannot use unified on cgroup v1").context(format!("linux.resources.{field}")));
+            return Err(
+                Error::invalid("invalid configuration: cannot use unified on cgroup v1").context(format!("linux.resources.{field}"))
+            );
         }
         // Files such as io.max take one line a write.
         for line in value.lines().filter(|l| !l.is_empty()) {

@@ -50,7 +50,13 @@ fn meant(rules: &[Rule], kind: Kind, access: u8, major: u32, minor: u32) -> bool
 fn rule() -> impl Strategy<Value = Rule> {
     let kind = prop_oneof![Just(Kind::All), Just(Kind::Char), Just(Kind::Block)];
     let number = || proptest::option::of(0..4_u32);
-    (any::<bool>(), kind, number(), number(), 1..8_u8).prop_map(|(allow, kind, major, minor, access)| Rule { allow, kind, major, minor, access })
+    (any::<bool>(), kind, number(), number(), 1..8_u8).prop_map(|(allow, kind, major, minor, access)| Rule {
+        allow,
+        kind,
+        major,
+        minor,
+        access,
+    })
 }
 
 proptest! {
