@@ -210,7 +210,7 @@ impl<'a> Container<'a> {
         if !mode.waits() {
             launched.executed()?;
             if let Mode::Foreground(supervisor) = mode {
-                supervisor.uninterrupted()?;
+                supervisor.uninterrupted(pid)?;
             }
             hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
         }

@@ -27,17 +27,20 @@ impl Supervisor {
         Ok(Self { before })
     }
 
-    /// Whoever asked for an end while the container was being made gets it: its process has no handler yet, and as the first of its pid
-    /// namespace it would not even notice.
+    /// Whoever asked for an end while the container was being made gets it: its process `pid` has no handler yet, and as the first of its
+    /// pid namespace it would not even notice. A process that has come to handle or block the signal gets it instead, as it would later.
     ///
     /// # Errors
     /// Such a signal came.
-    pub(crate) fn uninterrupted(&self) -> Result<()> {
+    pub(crate) fn uninterrupted(&self, pid: i32) -> Result<()> {
         let ends = SignalMask::of(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
-        match sys::pending_signal(ends) {
-            Some(n) => Err(Error::other(format!("ended by signal {n} while the container was started"))),
-            None => Ok(()),
+        while let Some(n) = sys::pending_signal(ends) {
+            if !notices(pid, n) {
+                return Err(Error::other(format!("ended by signal {n} while the container was started")));
+            }
+            forward(pid, n);
         }
+        Ok(())
     }
 
     /// Waits until `pid` ends; its exit status, 128 + N when signal N ended it.
@@ -92,6 +95,20 @@ fn forward(pid: i32, signal: i32) {
     }
 }
 
+/// Whether a process blocks, ignores or catches a signal: the masks of /proc/PID/status (proc_pid_status(5)). One that is gone does not.
+fn notices(pid: i32, signal: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    in_masks(&status, signal)
+}
+
+fn in_masks(status: &str, signal: i32) -> bool {
+    let masks = status.lines().filter_map(|line| {
+        let (name, mask) = line.split_once(":\t")?;
+        matches!(name, "SigBlk" | "SigIgn" | "SigCgt").then(|| u64::from_str_radix(mask, 16).ok())?
+    });
+    masks.fold(0, |all, mask| all | mask) & 1 << (signal - 1) != 0
+}
+
 /// Reaps what ended until there is no more, or `pid` was among it: its exit status. With it the waiting is over, and what else there is
 /// belongs to init soon.
 fn reap(pid: i32) -> Result<Option<i32>> {
@@ -107,4 +124,18 @@ fn reap(pid: i32) -> Result<Option<i32>> {
 
 fn exit_status(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_in_any_mask_is_noticed() {
+        let status =
+            "Name:\tx\nSigPnd:\t0000000000000002\nSigBlk:\t0000000000004000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n";
+        let noticed: Vec<i32> = (1..=64).filter(|n| in_masks(status, *n)).collect();
+        assert_eq!(noticed, [libc::SIGHUP, libc::SIGPIPE, libc::SIGTERM]);
+        assert!(!in_masks("", libc::SIGTERM));
+    }
 }
