@@ -52,14 +52,15 @@ pub struct TestProgram {
     pub directory: PathBuf,
 }
 
-/// The test programs of some packages, of the whole workspace but the integration suite if none is named.
+/// The test programs of some packages, of the whole workspace if none is named; without the integration suite's.
 pub fn unit_tests(packages: &[String]) -> Result<Vec<TestProgram>> {
     let mut arguments = vec!["test", "--no-run"];
     match packages {
-        [] => arguments.extend(["--workspace", "--exclude", TESTS]),
+        [] => arguments.push("--workspace"),
         some => arguments.extend(some.iter().flat_map(|package| ["--package", package.as_str()])),
     }
-    let built = build(&arguments, false)?.into_iter().filter(|program| program.test);
+    let suite = workspace().join("tests");
+    let built = build(&arguments, false)?.into_iter().filter(|program| program.test && program.directory != suite);
     let test = |program: Program| {
         let package = program.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         TestProgram { name: format!("{package}/{}", program.name), path: program.path, directory: program.directory }
@@ -67,10 +68,14 @@ pub fn unit_tests(packages: &[String]) -> Result<Vec<TestProgram>> {
     Ok(built.map(test).collect())
 }
 
-/// The integration suite and its helpers.
-pub fn suite() -> Result<Suite> {
+/// The integration suite and its helpers. With `all`, cargo is asked for the whole workspace, whose packages share their
+/// dependencies' features and so what was built for the unit tests; the suite alone needs fewer of them.
+pub fn suite(all: bool) -> Result<Suite> {
     let probe = probe()?;
-    let built = build(&["test", "--no-run", "--package", TESTS], false)?;
+    let arguments: &[&str] = if all { &["test", "--no-run", "--workspace"] } else { &["test", "--no-run", "--package", TESTS] };
+    let mut built = build(arguments, false)?;
+    let directory = workspace().join("tests");
+    built.retain(|program| program.directory == directory);
     let tests = built.iter().filter(|program| program.test && program.kind == "test");
     let tests: Vec<_> = tests.map(|program| (program.name.clone(), program.path.clone())).collect();
     if tests.is_empty() {

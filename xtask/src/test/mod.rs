@@ -102,7 +102,7 @@ pub fn run(args: &[String]) -> Result<u8> {
         }
     }
     if options.integration() {
-        integration(&runner, &mut summary);
+        integration(&runner, options.unit().is_some_and(|packages| packages.is_empty()), &mut summary);
     }
     print!("{}", summary.text());
     println!("logs: {}", runner.logs().display());
@@ -159,10 +159,10 @@ struct Programs {
     debian: Option<PathBuf>,
 }
 
-fn integration(runner: &Runner, summary: &mut Summary) {
+fn integration(runner: &Runner, all: bool, summary: &mut Summary) {
     let start = Instant::now();
     runner.say("build the runtime and the integration tests");
-    let programs = match build_integration() {
+    let programs = match build_integration(all) {
         Ok(programs) => programs,
         Err(error) => {
             let mut part = Part::new("integration tests", "integration");
@@ -180,7 +180,7 @@ fn integration(runner: &Runner, summary: &mut Summary) {
     summary.add(suite(runner, &programs, Some("v2")));
 }
 
-fn build_integration() -> Result<Programs> {
+fn build_integration(all: bool) -> Result<Programs> {
     let foreign = std::env::var_os("RUNTIME").filter(|path| !path.is_empty());
     let (runtime, trap) = match foreign {
         Some(path) => {
@@ -189,7 +189,7 @@ fn build_integration() -> Result<Programs> {
         }
         None => (("PINNACE_BIN", binaries::pinnace()?.into_os_string()), Some(binaries::trap()?)),
     };
-    Ok(Programs { suite: binaries::suite()?, runtime, trap, debian: debian() })
+    Ok(Programs { suite: binaries::suite(all)?, runtime, trap, debian: debian() })
 }
 
 /// The root file system for the tests that run a distribution. Without it (no root, no Debian, no mirror) they are skipped by name.

@@ -3,7 +3,7 @@
 //!
 //! Not here: which programs (`mod.rs`, `checks.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ impl Runner {
         let mut lines = Lines::default();
         let status = self.run(command, log, &mut |line| {
             lines.take(line);
-            self.verbose || Lines::matters(line)
+            self.verbose || lines.matters(line)
         });
         // The integration tests are known by their names alone; a unit test's name says nothing without its crate.
         let prefix = if log.starts_with("integration") { String::new() } else { format!("{log}: ") };
@@ -62,7 +62,10 @@ impl Runner {
         match status {
             // 101 is libtest's status when tests failed, which are counted, and cargo's for everything.
             Ok(status) if lines.complete && (status.success() || status.code() == Some(101) && lines.failed()) => {}
-            Ok(status) => part.broken(format!("{log}: the test program ended with {status}")),
+            Ok(status) => {
+                lines.last.iter().for_each(|line| eprintln!("{line}"));
+                part.broken(format!("{log}: the test program ended with {status}"));
+            }
             Err(error) => part.broken(format!("{log}: {error:#}")),
         }
     }
@@ -136,6 +139,10 @@ struct Lines {
     results: BTreeMap<String, Outcome>,
     /// The line that libtest ends with was there.
     complete: bool,
+    /// In the section that shows what failed tests said.
+    failures: bool,
+    /// The last lines, for a program that does not come to its end.
+    last: VecDeque<String>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -147,8 +154,14 @@ enum Outcome {
 
 impl Lines {
     fn take(&mut self, line: &str) {
+        if self.last.len() == 20 {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.to_owned());
         if line.starts_with("test result: ") {
-            self.complete = true;
+            (self.complete, self.failures) = (true, false);
+        } else if line == "failures:" {
+            self.failures = true;
         } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
             let outcome = match result.split([' ', ',']).next() {
                 Some("ok") => Outcome::Passed,
@@ -163,14 +176,10 @@ impl Lines {
         self.results.values().any(|outcome| *outcome == Outcome::Failed)
     }
 
-    /// Whether a person wants to see the line: not the tests that passed, and skips are listed at the end.
-    fn matters(line: &str) -> bool {
-        let dull = line.is_empty()
-            || line.starts_with("SKIPPED ")
-            || line.starts_with("running ")
-            || line.starts_with("test result: ok")
-            || line.starts_with("test ") && (line.contains(" ... ok") || line.contains(" ... ignored"));
-        !dull
+    /// Whether a person wants to see the line just taken: it is about a test that failed. Tests write to the descriptors they
+    /// test, so other lines mean nothing.
+    fn matters(&self, line: &str) -> bool {
+        self.failures || line.starts_with("test ") && line.ends_with(" ... FAILED")
     }
 
     fn count(&self, prefix: &str, part: &mut Part) {
@@ -203,7 +212,17 @@ mod tests {
         assert_eq!(lines.results["c"], Outcome::Passed);
         assert_eq!(lines.results["d"], Outcome::Failed);
         assert_eq!(lines.results["e"], Outcome::Ignored("needs time".into()));
-        assert_eq!(text.lines().filter(|line| Lines::matters(line)).collect::<Vec<_>>(), ["test d ... FAILED"]);
+    }
+
+    #[test]
+    fn what_failed_tests_said_is_shown() {
+        let text = "x\ntest d ... FAILED\ntest e ... ok\nfailures:\n---- d stdout ----\ntest result: FAILED. 1 passed; 1 failed\nx";
+        let mut lines = Lines::default();
+        let shown = text.lines().filter(|line| {
+            lines.take(line);
+            lines.matters(line)
+        });
+        assert_eq!(shown.collect::<Vec<_>>(), ["test d ... FAILED", "failures:", "---- d stdout ----"]);
     }
 
     fn ran(script: &str) -> String {

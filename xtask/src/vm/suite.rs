@@ -49,7 +49,7 @@ pub fn run(args: &[String]) -> Result<u8> {
     let progress = Progress::start();
     let store = Store::open()?;
     progress.say("build the suite");
-    let suite = binaries::suite()?;
+    let suite = binaries::suite(false)?;
     let stage = store.scratch()?;
     fill_stage(&stage, &suite, &options.runtimes)?;
     let mut session = Session { store: &store, progress: &progress, stage: &stage, suite: &suite, results: Vec::new() };
