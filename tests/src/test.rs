@@ -49,6 +49,8 @@ pub enum Need {
     CrunDiffers(&'static str),
     /// As above, but only crun before this minor version of 1 differs.
     CrunDiffersBefore(u32, &'static str),
+    /// As above, but only crun run by an unprivileged user differs.
+    CrunNeedsRoot(&'static str),
 }
 
 impl Need {
@@ -84,6 +86,7 @@ impl Need {
                 here(std::env::var_os(name).is_some_and(|v| !v.is_empty()), format!("needs {name} (set by cargo xtask test)"))
             }
             Need::CrunDiffers(key) => here(crun_minor.is_none(), differs(key)),
+            Need::CrunNeedsRoot(key) => here(place.root || crun_minor.is_none(), differs(key)),
             Need::CrunDiffersBefore(version, key) => here(crun_minor.is_none_or(|m| m >= version), differs(key)),
         }
     }

@@ -4,7 +4,7 @@ use harness::{Need, behaviour, pinnace_only};
 
 #[test]
 fn version() {
-    let t = behaviour!();
+    let t = behaviour!(Need::CrunNeedsRoot("rundir-made"));
     let out = t.bare().arg("--version").ok();
     let text = out.stdout();
     let first = text.lines().next().unwrap();
@@ -17,13 +17,13 @@ fn version() {
 
 #[test]
 fn version_by_the_short_option() {
-    let t = behaviour!();
+    let t = behaviour!(Need::CrunNeedsRoot("rundir-made"));
     assert_eq!(t.bare().arg("-V").ok().stdout(), t.bare().arg("--version").ok().stdout());
 }
 
 #[test]
 fn rundir_follows_the_environment() {
-    let t = behaviour!();
+    let t = behaviour!(Need::CrunNeedsRoot("rundir-made"));
     let text = t.bare().env("XDG_RUNTIME_DIR", "/somewhere").arg("--version").ok().stdout();
     assert!(text.lines().any(|l| l.starts_with("rundir: /somewhere/")), "{text}");
 }

@@ -34,6 +34,7 @@ fn every_excuse_has_its_line() {
                 continue;
             }
             used.extend(between(&text, "CrunDiffers(\"", '"').map(str::to_owned));
+            used.extend(between(&text, "CrunNeedsRoot(\"", '"').map(str::to_owned));
             let versions = between(&text, "CrunDiffersBefore(", ')').filter_map(|w| between(w, "\"", '"').next());
             used.extend(versions.map(str::to_owned));
             // What a comment or a reason names as the line that forgives.

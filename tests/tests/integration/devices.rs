@@ -4,7 +4,7 @@ use harness::{Need, behaviour, json};
 
 #[test]
 fn default_nodes_and_links() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let r = t.container().report();
     for (name, major, minor) in [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)] {
         let node = &r["dev"][&format!("/dev/{name}")];

@@ -124,7 +124,7 @@ fn process_file_describes_it_all() {
         p["user"] = json!({ "uid": 10, "gid": 20, "additionalGids": [30] });
         p["capabilities"] = json!({ "bounding": ["CAP_CHOWN"] });
         p["noNewPrivileges"] = json!(false);
-        p["oomScoreAdj"] = json!(77);
+        p["oomScoreAdj"] = json!(777);
     });
     let r = c.exec(&["--process", file.to_str().unwrap()], &[]).code(0).report();
     assert_eq!(r["cwd"], "/etc");
@@ -215,7 +215,7 @@ fn needs_a_command() {
 
 #[test]
 fn exec_into_a_created_container_works() {
-    let t = behaviour!();
+    let t = behaviour!(Need::CrunNeedsRoot("exec-created-rootless"));
     let c = t.container();
     c.args(&["/probe", "sleep"]);
     c.create();

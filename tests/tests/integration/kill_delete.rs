@@ -84,7 +84,7 @@ fn a_dead_container_is_told_in_every_engines_words() {
 
 #[test]
 fn all_reaches_every_process() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     // In the host's pid namespace the end of the first process ends no other.
     c.namespace("pid", None).args(&["/probe", "children", "3", ",", "sleep"]);
@@ -98,7 +98,7 @@ fn all_reaches_every_process() {
 
 #[test]
 fn force_ends_every_process_in_the_hosts_pid_namespace() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     c.namespace("pid", None).args(&["/probe", "children", "3", ",", "sleep", "stubborn"]);
     c.launch("run", &["--detach"]).ok().until("READY");
@@ -108,7 +108,7 @@ fn force_ends_every_process_in_the_hosts_pid_namespace() {
 
 #[test]
 fn foreground_run_in_the_hosts_pid_namespace_ends_the_rest() {
-    let t = behaviour!(Need::CrunDiffers("run-host-pid-namespace"));
+    let t = behaviour!(Need::CrunDiffers("run-host-pid-namespace"), Need::Root);
     let c = t.container();
     c.namespace("pid", None).args(&["/probe", "children", "3", ",", "exit", "6"]);
     c.run().code(6);

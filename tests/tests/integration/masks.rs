@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use harness::{behaviour, json};
+use harness::{Need, behaviour, json};
 
 #[test]
 fn masked_files_read_as_nothing() {
@@ -47,7 +47,7 @@ fn missing_masked_and_readonly_paths_are_passed_over() {
 
 #[test]
 fn readonly_paths_cannot_be_written() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     c.edit(|s| {
         s["root"]["readonly"] = json!(false);
@@ -110,7 +110,7 @@ fn masks_need_a_mount_namespace_of_their_own() {
 
 #[test]
 fn kernel_parameters_of_own_namespaces_are_set() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     c.edit(|s| {
         s["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.msgmax": "4321", "kernel.domainname": "example.org" });

@@ -150,7 +150,7 @@ fn rro_makes_all_below_read_only() {
 
 #[test]
 fn tmpfs_options_reach_the_file_system() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let r = tmpfs(&t.container(), &["nosuid", "nodev", "size=128k", "mode=1750", "uid=3", "gid=4"]);
     let mount = r.mount("/data").unwrap();
     assert_eq!(mount["type"], "tmpfs");

@@ -28,7 +28,7 @@ fn new_ones(r: &Report) -> Vec<&'static str> {
 
 #[test]
 fn exactly_the_configured_ones_are_new() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     let listed: Vec<String> =
         c.config()["linux"]["namespaces"].as_array().unwrap().iter().map(|n| n["type"].as_str().unwrap().to_owned()).collect();
@@ -41,7 +41,7 @@ fn exactly_the_configured_ones_are_new() {
 
 #[test]
 fn all_but_user_can_be_new() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     c.new_namespace("cgroup").new_namespace("time");
     let r = c.report();
@@ -54,7 +54,7 @@ fn all_but_user_can_be_new() {
 
 #[test]
 fn without_namespaces_it_runs_in_the_hosts() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     for kind in ["network", "ipc", "uts", "pid"] {
         let c = t.container();
         c.namespace(kind, None).edit(|s| {
@@ -74,7 +74,7 @@ fn without_namespaces_it_runs_in_the_hosts() {
 
 #[test]
 fn joins_namespaces_by_path() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let first = t.container();
     first.new_namespace("cgroup").args(&["/probe", "report", ",", "sleep"]);
     let out = first.launch("run", &["--detach"]).ok();
@@ -95,7 +95,7 @@ fn joins_namespaces_by_path() {
 
 #[test]
 fn joins_a_pid_namespace_by_path() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let first = t.container();
     first.sleeping();
     let second = t.container();

@@ -190,7 +190,7 @@ fn raising_a_hard_limit_without_the_capability_is_said_clearly() {
 
 #[test]
 fn oom_score_adj_is_set_or_inherited() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let c = t.container();
     assert_eq!(c.report()["oom_score_adj"], 0);
     c.edit(|s| s["process"]["oomScoreAdj"] = json!(321));

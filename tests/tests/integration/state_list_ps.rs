@@ -99,9 +99,12 @@ fn list_table_has_fixed_columns() {
     let table = list(&t, &[]);
     let state = c.state();
     let (pid, created) = (state["pid"].to_string(), state["created"].as_str().unwrap().to_owned());
+    let owner = state["owner"].as_str().unwrap();
+    let me = std::process::Command::new("id").arg("-un").output().unwrap();
+    assert_eq!(owner, String::from_utf8_lossy(&me.stdout).trim());
     let width = c.id.len() + 1;
     let head = format!("{:<width$}{:<10}{:<8} {:<39} {:<30} OWNER", "NAME", "PID", "STATUS", "BUNDLE PATH", "CREATED");
-    let line = format!("{:<width$}{:<10}{:<8} {:<39} {:<30} root", c.id, pid, "running", c.bundle.display(), created);
+    let line = format!("{:<width$}{:<10}{:<8} {:<39} {:<30} {owner}", c.id, pid, "running", c.bundle.display(), created);
     assert_eq!(table.lines().collect::<Vec<_>>(), [head, line]);
 }
 

@@ -43,8 +43,10 @@ fn a_start_needs_few_of_them() {
     c.launch("run", &[]).under(&["strace", "-f", "-o", file.to_str().unwrap()]).ok();
     let text = fs::read_to_string(&file).unwrap();
     let all = calls(&text);
-    // An interrupted call is written on two lines; signals and exits are none.
-    let counted: Vec<_> = all.iter().filter(|(_, l)| !l.starts_with("<...") && !l.starts_with("---") && !l.starts_with("+++")).collect();
+    // An interrupted call is written on two lines; signals and exits are none. The clock is read without a call, but on machines that
+    // give programs no vDSO.
+    let none = ["<...", "---", "+++", "clock_gettime("];
+    let counted: Vec<_> = all.iter().filter(|(_, l)| !none.iter().any(|n| l.starts_with(n))).collect();
     let pids: BTreeSet<_> = counted.iter().map(|(pid, _)| pid.clone()).collect();
     let listing = counted.iter().map(|(pid, l)| format!("{pid} {l}")).collect::<Vec<_>>().join("\n");
     assert!(counted.len() <= MOST, "{} system calls, at most {MOST} are allowed:\n{listing}", counted.len());

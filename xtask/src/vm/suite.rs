@@ -106,6 +106,8 @@ fn fill_stage(stage: &Scratch, suite: &Suite, runtimes: &[String]) -> Result<()>
     programs.extend([("probe", suite.probe.as_path()), ("in-view", suite.in_view.as_path())]);
     let pinnace = if runtimes.iter().any(|name| name == "pinnace") { Some(binaries::pinnace()?) } else { None };
     programs.extend(pinnace.as_deref().map(|path| ("pinnace", path)));
+    let trap = if pinnace.is_some() { Some(binaries::trap()?) } else { None };
+    programs.extend(trap.as_deref().map(|path| ("pinnace-trap", path)));
     for (name, path) in programs {
         let place = stage.join(name);
         fs::copy(path, &place).with_context(|| format!("copy {}", path.display()))?;
@@ -255,6 +257,7 @@ fn request(test: &str, (user, runtime): &Role, names: Option<&[String]>, filters
         ("RUNTIME", binary),
         ("PINNACE_PROBE", format!("{STAGE}/probe")),
         ("PINNACE_IN_VIEW", format!("{STAGE}/in-view")),
+        ("PINNACE_TRAP_BIN", format!("{STAGE}/pinnace-trap")),
         // An emulated processor is up to twenty times slower.
         ("PINNACE_TEST_TIMEOUT", "120".to_owned()),
     ];

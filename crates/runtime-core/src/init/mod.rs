@@ -61,6 +61,8 @@ struct Child<'a> {
     root: RawFd,
     /// `/dev` in the container, once it was mounted or a device was made there.
     dev: Option<RawFd>,
+    /// It is a file system made here, so that nothing of the image is in it.
+    fresh_dev: bool,
     /// Namespaces that could not be joined in the first pass.
     deferred: u64,
     /// The working directory is to be tried again with the final ids.
@@ -93,6 +95,7 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
         slots,
         root: -1,
         dev: None,
+        fresh_dev: false,
         deferred: 0,
         cwd_pending: false,
         mask_file: None,
@@ -157,7 +160,7 @@ impl Child<'_> {
     fn process_step(&mut self, step: &Step) -> Done {
         match step {
             Step::CloseOnExec { first } => stdio::close_on_exec(*first),
-            Step::Stdio { uid, gid } => stdio::prepare(*uid, *gid),
+            Step::Stdio { uid, gid } => stdio::prepare(*uid, *gid, self.fresh_dev),
             Step::Setsid => process::setsid(),
             Step::Personality(domain) => Ok(sys::personality(*domain)?),
             Step::Terminal { console, rows, columns, uid, bind_console } => {

@@ -35,7 +35,8 @@ impl Child<'_> {
         sys::move_mount(tree, target)?;
         done_with(target);
         if matches!(m.dest.to_bytes(), b"" | b"dev") {
-            self.dev = is_fs.then_some(tree).filter(|_| !m.dest.is_empty());
+            self.fresh_dev = is_fs && !m.dest.is_empty();
+            self.dev = self.fresh_dev.then_some(tree);
         }
         match m.keep {
             Some(slot) => self.slots[slot] = tree,

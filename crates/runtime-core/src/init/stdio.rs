@@ -25,13 +25,13 @@ pub(super) fn close_on_exec(first: u32) -> Done {
 
 /// A standard descriptor that is the host's null device is replaced by the container's, whose owner and label fit; others are given to the
 /// user of the process, as far as that is possible.
-pub(super) fn prepare(uid: u32, gid: u32) -> Done {
+pub(super) fn prepare(uid: u32, gid: u32, fresh_dev: bool) -> Done {
     let mut null = None;
     for fd in 0..3 {
         let Ok(st) = sys::fstat(fd) else { continue };
         if st.is_char(1, 3) {
             if null.is_none() {
-                null = open_null();
+                null = open_null(fresh_dev);
             }
             if let Some(container) = null {
                 sys::dup_to(container, fd)?;
@@ -44,11 +44,14 @@ pub(super) fn prepare(uid: u32, gid: u32) -> Done {
     Ok(())
 }
 
-/// The container's null device, if it has a real one: never through a symbolic link (CVE-2026-88265), type and number verified.
-fn open_null() -> Option<RawFd> {
+/// The container's null device, if it has a real one: never through a symbolic link (CVE-2026-88265), type and number verified before and
+/// after the open. In a `/dev` that was made here there is only what was made there.
+fn open_null(fresh_dev: bool) -> Option<RawFd> {
     const PATH: &std::ffi::CStr = c"/dev/null";
     let is_null = |st: sys::Stat| st.is_char(1, 3);
-    sys::fstatat(libc::AT_FDCWD, PATH, libc::AT_SYMLINK_NOFOLLOW).ok().filter(|st| is_null(*st))?;
+    if !fresh_dev {
+        sys::fstatat(libc::AT_FDCWD, PATH, libc::AT_SYMLINK_NOFOLLOW).ok().filter(|st| is_null(*st))?;
+    }
     let fd = sys::openat(libc::AT_FDCWD, PATH, libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0).ok()?;
     if sys::fstat(fd).is_ok_and(is_null) {
         Some(fd)
