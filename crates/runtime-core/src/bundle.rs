@@ -2,7 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::spec::Spec;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,13 @@ impl Bundle {
         let path = spec.root.as_ref().map_or("", |r| &*r.path);
         if path.contains('\0') {
             return Err(Error::invalid("root.path: contains a NUL byte"));
+        }
+        // The usual case in one call: a directory right in the bundle, whose own path has no links.
+        let simple = !path.is_empty() && !path.contains('/') && path != "." && path != "..";
+        if simple
+            && rustix::fs::statat(&self.dir, path, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|st| FileType::from_raw_mode(st.st_mode).is_dir())
+        {
+            return Ok(self.path.join(path));
         }
         let shown = || self.path.join(path).display().to_string();
         match openat(&self.dir, path, PATH_ONLY, Mode::empty()) {

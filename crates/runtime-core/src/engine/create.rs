@@ -195,6 +195,11 @@ impl<'a> Container<'a> {
     /// Writes everything down once the process is ready, and lets a container that is not to wait go on.
     fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, mode: Mode<'_>) -> Result<()> {
         let pid = launched.pid();
+        let uninterrupted = |launched: &Launched<'_>| match mode {
+            Mode::Foreground(supervisor) => supervisor.uninterrupted(launched),
+            Mode::Created | Mode::Detached => Ok(()),
+        };
+        uninterrupted(launched)?;
         dir.write_config(&self.bundle.config)?;
         dir.write_status(&Record {
             pid,
@@ -208,10 +213,8 @@ impl<'a> Container<'a> {
             external_descriptors: external_descriptors(self.proc),
         })?;
         if !mode.waits() {
+            uninterrupted(launched)?;
             launched.executed()?;
-            if let Mode::Foreground(supervisor) = mode {
-                supervisor.uninterrupted(pid)?;
-            }
             hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
         }
         if let Some(path) = &self.options.pidfd_socket {

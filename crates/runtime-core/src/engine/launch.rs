@@ -166,6 +166,11 @@ impl Launched<'_> {
         }
     }
 
+    /// Whether the program is executed: that closed the process's end of the socket.
+    pub(crate) fn has_executed(&self) -> bool {
+        sys::is_closed(self.socket.as_raw_fd())
+    }
+
     /// Waits until the program is executed, or learns why that failed.
     ///
     /// # Errors

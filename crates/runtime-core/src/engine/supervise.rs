@@ -2,6 +2,7 @@
 //! changes the calling process: its signal mask, its subreaper flag, its terminal. Not here: launching.
 
 use super::console::Console;
+use super::launch::Launched;
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno, SignalMask};
 use nix::sys::signal::SigSet;
@@ -27,18 +28,19 @@ impl Supervisor {
         Ok(Self { before })
     }
 
-    /// Whoever asked for an end while the container was being made gets it: its process `pid` has no handler yet, and as the first of its
-    /// pid namespace it would not even notice. A process that has come to handle or block the signal gets it instead, as it would later.
+    /// Whoever asks for an end before the program is executed gets it: the process has no handler yet, and as the first of its pid namespace
+    /// it would not even notice. From then on the signal is the program's. What the program handles shows nowhere (a signal it waits for
+    /// is not even in its mask), so this is as much as can be known.
     ///
     /// # Errors
     /// Such a signal came.
-    pub(crate) fn uninterrupted(&self, pid: i32) -> Result<()> {
+    pub(crate) fn uninterrupted(&self, launched: &Launched<'_>) -> Result<()> {
         let ends = SignalMask::of(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
         while let Some(n) = sys::pending_signal(ends) {
-            if !notices(pid, n) {
+            if !launched.has_executed() {
                 return Err(Error::other(format!("ended by signal {n} while the container was started")));
             }
-            forward(pid, n);
+            forward(launched.pid(), n);
         }
         Ok(())
     }
@@ -95,20 +97,6 @@ fn forward(pid: i32, signal: i32) {
     }
 }
 
-/// Whether a process blocks, ignores or catches a signal: the masks of /proc/PID/status (proc_pid_status(5)). One that is gone does not.
-fn notices(pid: i32, signal: i32) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    in_masks(&status, signal)
-}
-
-fn in_masks(status: &str, signal: i32) -> bool {
-    let masks = status.lines().filter_map(|line| {
-        let (name, mask) = line.split_once(":\t")?;
-        matches!(name, "SigBlk" | "SigIgn" | "SigCgt").then(|| u64::from_str_radix(mask, 16).ok())?
-    });
-    masks.fold(0, |all, mask| all | mask) & 1 << (signal - 1) != 0
-}
-
 /// Reaps what ended until there is no more, or `pid` was among it: its exit status. With it the waiting is over, and what else there is
 /// belongs to init soon.
 fn reap(pid: i32) -> Result<Option<i32>> {
@@ -124,18 +112,4 @@ fn reap(pid: i32) -> Result<Option<i32>> {
 
 fn exit_status(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_signal_in_any_mask_is_noticed() {
-        let status =
-            "Name:\tx\nSigPnd:\t0000000000000002\nSigBlk:\t0000000000004000\nSigIgn:\t0000000000001000\nSigCgt:\t0000000000000001\n";
-        let noticed: Vec<i32> = (1..=64).filter(|n| in_masks(status, *n)).collect();
-        assert_eq!(noticed, [libc::SIGHUP, libc::SIGPIPE, libc::SIGTERM]);
-        assert!(!in_masks("", libc::SIGTERM));
-    }
 }
