@@ -40,15 +40,18 @@ const SAVE_LIMIT: Duration = Duration::from_secs(300);
 
 /// A saved machine.
 pub struct Snapshot {
-    dir: PathBuf,
+    /// Its directory in the store.
+    pub dir: PathBuf,
 }
 
 impl Snapshot {
-    fn state(&self) -> PathBuf {
+    /// The memory.
+    pub fn state(&self) -> PathBuf {
         self.dir.join("state")
     }
 
-    fn overlay(&self) -> PathBuf {
+    /// What was written to the disk.
+    pub fn overlay(&self) -> PathBuf {
         self.dir.join("overlay.qcow2")
     }
 }
@@ -158,7 +161,8 @@ fn launch(kernel: &Kernel, scratch: &Scratch, disk: &Disk, shares: &[Share]) -> 
     command.args(["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor,mode=control"]);
     let (snapshot, throw_away) = match disk {
         Disk::Saved(snapshot) => (snapshot, ""),
-        Disk::Restored(snapshot) => (snapshot, ",snapshot=on"),
+        // Nothing is written to the files below the throw-away layer, so several machines may stand on them at a time.
+        Disk::Restored(snapshot) => (snapshot, ",snapshot=on,file.locking=off,backing.file.locking=off"),
     };
     let overlay = quoted(&snapshot.overlay())?;
     command.arg("-drive").arg(format!("file={overlay},format=qcow2,if=none,id=root,cache=unsafe{throw_away}"));
