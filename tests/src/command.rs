@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use serde_json::Value;
 
+use crate::executable;
 use crate::report::Report;
 use crate::runtime::{Kind, Runtime};
 use crate::test::Test;
@@ -157,7 +158,10 @@ impl Invocation {
                 Ok(())
             });
         }
+        // std's spawn returns when the program is executed.
+        let starting = executable::starting();
         let child = command.spawn().unwrap_or_else(|e| panic!("{text}: {e}"));
+        drop(starting);
         self.descriptors.clear();
         Running { child: Some(child), text, stdout, stderr }
     }

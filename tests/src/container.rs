@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::command::{Invocation, Output, Running};
+use crate::executable;
 use crate::leftovers;
 use crate::probe;
 use crate::report::Report;
@@ -39,7 +40,7 @@ impl<'t> Container<'t> {
             fs::create_dir_all(rootfs.join(dir)).expect("make the root file system");
         }
         fs::set_permissions(rootfs.join("tmp"), fs::Permissions::from_mode(0o1777)).expect("open /tmp");
-        fs::copy(probe::path(), rootfs.join("probe")).expect("copy the probe");
+        executable::copy(probe::path(), &rootfs.join("probe"));
         fs::set_permissions(rootfs.join("probe"), fs::Permissions::from_mode(0o755)).expect("make the probe executable");
         symlink("/probe", rootfs.join("bin/do-exit")).expect("link the probe");
         let mut config = test.runtime.default_spec();

@@ -30,6 +30,7 @@
 mod command;
 mod console;
 mod container;
+pub mod executable;
 mod leftovers;
 mod place;
 mod probe;

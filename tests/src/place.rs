@@ -126,5 +126,6 @@ fn unprivileged_userns() -> bool {
     } else {
         Command::new("unshare")
     };
+    let _starting = crate::executable::starting();
     command.args(["--user", "true"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
 }

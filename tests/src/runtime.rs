@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::executable;
+
 /// Whose runtime it is, by the first word of `--version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -44,6 +46,7 @@ impl Runtime {
     /// If it can't be run.
     pub fn at(path: &Path) -> Runtime {
         let path = path.canonicalize().unwrap_or_else(|e| panic!("the runtime {}: {e}", path.display()));
+        let _starting = executable::starting();
         let out = Command::new(&path).arg("--version").output().unwrap_or_else(|e| panic!("{} --version: {e}", path.display()));
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let version = text.lines().next().unwrap_or_default().to_owned();
@@ -64,6 +67,7 @@ impl Runtime {
         static SPEC: OnceLock<Value> = OnceLock::new();
         SPEC.get_or_init(|| {
             let dir = tempfile::tempdir().expect("a directory for the default spec");
+            let _starting = executable::starting();
             let out = Command::new(&self.path).arg("spec").current_dir(dir.path()).output().expect("run `spec`");
             assert!(out.status.success(), "`spec` failed: {out:?}");
             let text = std::fs::read(dir.path().join("config.json")).expect("`spec` writes config.json");

@@ -12,6 +12,7 @@ use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
 use crate::command::Invocation;
 use crate::container::Container;
+use crate::executable;
 use crate::place::{Layout, Place};
 use crate::runtime::{Kind, Runtime};
 
@@ -160,7 +161,7 @@ impl Test {
     #[must_use]
     pub fn as_user(mut self, uid: u32) -> Test {
         let copy = self.dir.path().join(self.runtime.path.file_name().expect("the runtime has a name"));
-        fs::copy(&self.runtime.path, &copy).expect("copy the runtime");
+        executable::copy(&self.runtime.path, &copy);
         std::os::unix::fs::chown(self.dir.path(), Some(uid), Some(uid)).expect("give the directory away");
         self.binary = copy;
         self.user = Some(uid);

@@ -144,7 +144,7 @@ fn state_survives_strange_process_names() {
     let c = t.container();
     // The kernel shows the name in /proc/PID/stat as `(a) Z (b)`.
     let strange = c.rootfs().join("a) Z (b");
-    fs::copy(c.rootfs().join("probe"), &strange).unwrap();
+    harness::executable::copy(&c.rootfs().join("probe"), &strange);
     c.args(&["/a) Z (b", "sleep"]);
     c.launch("run", &["--detach"]).ok().until("READY");
     assert_eq!(c.status(), "running");
