@@ -164,6 +164,14 @@ fn build_full(store: &Store, which: Which, dir: &Path, wanted: &[&str], progress
     for leftover in ["build", "source"] {
         remove(&tree.join(leftover))?;
     }
+    // Since 7.x it lies beside the modules.
+    let boot = root.join("boot");
+    let kernel = if boot.is_dir() { files_below(&boot)? } else { vec![tree.join("vmlinuz")] };
+    let kernel = kernel.into_iter().find(|file| file.is_file() && file.to_string_lossy().contains("/vmlinu"));
+    let kernel = kernel.with_context(|| format!("no kernel in {image}"))?;
+    let vmlinux = dir.join("vmlinux");
+    fs::write(&vmlinux, extract_vmlinux(&kernel)?).with_context(|| format!("write {}", vmlinux.display()))?;
+    remove(&kernel)?;
     depmod(&root, &release)?;
     let early = load_order(&tree, &EARLY)?;
     let place = dir.join("early");
@@ -173,10 +181,6 @@ fn build_full(store: &Store, which: Which, dir: &Path, wanted: &[&str], progress
         fs::write(place.join(format!("{index:02}-{name}")), bytes).with_context(|| format!("write {name}"))?;
     }
     make_ext4(&modules, &dir.join("modules.ext4"), "512M")?;
-    let kernel = files_below(&root.join("boot"))?.into_iter().find(|file| file.to_string_lossy().contains("/vmlinu"));
-    let kernel = kernel.with_context(|| format!("no kernel in {image}"))?;
-    let vmlinux = dir.join("vmlinux");
-    fs::write(&vmlinux, extract_vmlinux(&kernel)?).with_context(|| format!("write {}", vmlinux.display()))?;
     progress.say(format!("kernel: {release}"));
     Ok(release)
 }

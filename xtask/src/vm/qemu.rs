@@ -160,8 +160,8 @@ fn launch(kernel: &Kernel, scratch: &Scratch, disk: &Disk, shares: &[Share]) -> 
     command.args(["-device", "virtserialport,chardev=agent,name=pinnace"]);
     command.args(["-chardev", "socket,id=monitor,fd=1", "-mon", "chardev=monitor,mode=control"]);
     let (snapshot, throw_away) = match disk {
-        Disk::Saved(snapshot) => (snapshot, ""),
-        // Nothing is written to the files below the throw-away layer, so several machines may stand on them at a time.
+        // Nothing is written to the files below the layer on top, so several machines may stand on them at a time.
+        Disk::Saved(snapshot) => (snapshot, ",backing.file.locking=off"),
         Disk::Restored(snapshot) => (snapshot, ",snapshot=on,file.locking=off,backing.file.locking=off"),
     };
     let overlay = quoted(&snapshot.overlay())?;
