@@ -23,7 +23,14 @@ const UNIT: &str = "pinnace-vm-agent.service";
 /// How long a disk may take to appear.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Becomes systemd; returns only when something failed, and then the kernel panics, which the host sees.
+/// Ends the machine after an error: the host sees that at once, and the error on the console.
+pub fn give_up() {
+    rustix::fs::sync();
+    // If this fails, the first process ends, which the kernel answers with a panic.
+    let _ = rustix::system::reboot(rustix::system::RebootCommand::PowerOff);
+}
+
+/// Becomes systemd; returns only when something failed.
 pub fn run() -> io::Result<()> {
     mount_at("devtmpfs", "dev", "/dev", MountFlags::empty(), "")?;
     mount_at("proc", "proc", "/proc", MountFlags::empty(), "")?;
@@ -87,10 +94,11 @@ fn leave_agent() -> io::Result<()> {
 }
 
 /// The agent starts when the user's manager is up too, so that a user's command can be its unit from the first moment.
+/// Without it the machine is of no use, so when it ends, however it does, the machine does.
 fn unit() -> String {
     format!(
         "[Unit]\nDescription=Runs commands for the host\nAfter=multi-user.target user@1000.service\n\
-         Wants=user@1000.service\n\n[Service]\nExecStart={AGENT}\nOOMScoreAdjust=-900\n\
+         Wants=user@1000.service\nSuccessAction=poweroff-immediate\nFailureAction=poweroff-immediate\n\n[Service]\nExecStart={AGENT}\nOOMScoreAdjust=-900\n\
          StandardOutput=journal+console\nStandardError=journal+console\n"
     )
 }

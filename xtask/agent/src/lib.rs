@@ -13,7 +13,8 @@ const LONGEST: u32 = 16 << 20;
 /// From host to guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToGuest {
-    /// Say [`ToHost::Ready`]: sent after a snapshot was restored, when the guest's own has long been said.
+    /// Say [`ToHost::Ready`]: sent after a snapshot was restored, when the guest's own has long been said, and while a
+    /// command says nothing for long.
     Ping,
     /// Prepare for commands; answered by [`ToHost::Ready`] or [`ToHost::Failed`].
     Setup(Setup),

@@ -13,6 +13,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pinnace-vm-agent: {error}");
+            if std::process::id() == 1 {
+                init::give_up();
+            }
             ExitCode::FAILURE
         }
     }

@@ -145,7 +145,7 @@ impl Session {
             }
             for source in self.wait(line)? {
                 match source {
-                    Source::Line => self.obey(ToGuest::read(line)?)?,
+                    Source::Line => self.obey(ToGuest::read(line)?, line)?,
                     Source::Ended => {
                         self.status = Some(self.job.status()?);
                         self.deadline = Some(Instant::now() + LINGER);
@@ -189,7 +189,7 @@ impl Session {
         Ok(sources)
     }
 
-    fn obey(&mut self, message: ToGuest) -> io::Result<()> {
+    fn obey(&mut self, message: ToGuest, line: &mut Line) -> io::Result<()> {
         match message {
             ToGuest::Input(bytes) if bytes.is_empty() => {
                 self.no_more_input = true;
@@ -203,7 +203,8 @@ impl Session {
             }
             ToGuest::Resize(rows, columns) => self.job.resize(rows, columns),
             ToGuest::Kill => self.job.kill(),
-            ToGuest::Ping | ToGuest::Setup(_) | ToGuest::Run(_) => Err(io::Error::other("a command is running")),
+            ToGuest::Ping => ToHost::Ready.write(line),
+            ToGuest::Setup(_) | ToGuest::Run(_) => Err(io::Error::other("a command is running")),
         }
     }
 

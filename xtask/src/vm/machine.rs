@@ -29,6 +29,10 @@ use crate::store::{Progress, Scratch, Store};
 pub const MAX_SHARES: usize = 4;
 /// A killed command gets this long to be gone; then the agent counts as lost.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
+/// After so long a silence during a command the agent is asked whether it is there; it must answer in the second time.
+const PATIENCE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
+/// A boot takes 6 s on an idle machine.
+const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const SETUP_LIMIT: Duration = Duration::from_secs(60);
 /// Input that the guest has not taken is held back from this size on.
 const HIGH_WATER: usize = 1 << 20;
@@ -58,7 +62,8 @@ pub struct Ground {
     pub image: Image,
     /// The kernel with its modules.
     pub kernel: Kernel,
-    snapshot: Option<qemu::Snapshot>,
+    /// The saved machine of the full lane.
+    pub snapshot: Option<qemu::Snapshot>,
 }
 
 impl Ground {
@@ -150,6 +155,8 @@ pub struct Machine {
     incoming: Vec<u8>,
     outgoing: VecDeque<u8>,
     signals: Signals,
+    /// How long an agent may be silent, and how long it may then take to answer.
+    pub patience: (Duration, Duration),
     // Dropped after the process, whose files are there.
     _scratch: Scratch,
 }
@@ -164,18 +171,23 @@ enum Event {
 impl Machine {
     /// Boots or restores a machine and prepares it for commands.
     pub fn boot(store: &Store, ground: &Ground, shares: &[Share]) -> Result<Machine> {
+        Machine::boot_with(store, ground, shares, &[], BOOT_LIMIT)
+    }
+
+    /// The same with additions to the kernel's command line, which a restored machine has no use for, and another limit.
+    pub fn boot_with(store: &Store, ground: &Ground, shares: &[Share], words: &[&str], limit: Duration) -> Result<Machine> {
         if shares.len() > MAX_SHARES {
             bail!("more than {MAX_SHARES} shared directories");
         }
         let scratch = store.scratch()?;
-        let (process, limit, mounts, restored) = match &ground.snapshot {
+        let (process, mounts, restored) = match &ground.snapshot {
             None => {
-                let process = uml::start(&ground.image, &ground.kernel, &scratch, shares)?;
-                (process, Duration::from_secs(180), uml::mounts(shares), false)
+                let process = uml::start(&ground.image, &ground.kernel, &scratch, shares, words)?;
+                (process, uml::mounts(shares), false)
             }
             Some(snapshot) => {
                 let process = qemu::restore(ground, snapshot, &scratch, shares)?;
-                (process, Duration::from_secs(90), qemu::mounts(shares), true)
+                (process, qemu::mounts(shares), true)
             }
         };
         let mut machine = Machine::adopt(process, scratch)?;
@@ -195,7 +207,7 @@ impl Machine {
     pub fn adopt(process: Process, scratch: Scratch) -> Result<Machine> {
         process.link.set_nonblocking(true).context("make the line non-blocking")?;
         let signals = Signals::block()?;
-        Ok(Machine { process, incoming: Vec::new(), outgoing: VecDeque::new(), signals, _scratch: scratch })
+        Ok(Machine { process, incoming: Vec::new(), outgoing: VecDeque::new(), signals, patience: PATIENCE, _scratch: scratch })
     }
 
     /// Waits for the agent's word.
@@ -240,9 +252,16 @@ impl Machine {
     fn drive(&mut self, request: &Request, limit: Option<Duration>, mut input: Option<BorrowedFd>, sink: &mut Sink) -> Result<Ending> {
         let mut deadline = limit.map(|limit| Instant::now() + limit);
         let mut late = false;
+        let mut heard = Instant::now();
+        let mut asked = None;
         self.send(&ToGuest::Run(request.clone()))?;
         loop {
-            match self.next(deadline, input)? {
+            let alarm = asked.map_or(heard + self.patience.0, |asked| asked + self.patience.1);
+            let event = self.next(Some(deadline.map_or(alarm, |deadline| deadline.min(alarm))), input)?;
+            if let Event::Message(_) = event {
+                (heard, asked) = (Instant::now(), None);
+            }
+            match event {
                 Event::Message(ToHost::Output(bytes)) => sink(Stream::Output, &bytes)?,
                 Event::Message(ToHost::ErrorOutput(bytes)) => sink(Stream::Error, &bytes)?,
                 Event::Message(ToHost::Exit(_)) if late => return Ok(Ending::TimedOut),
@@ -258,12 +277,14 @@ impl Machine {
                     buffer.truncate(count);
                     self.send(&ToGuest::Input(buffer))?;
                 }
-                Event::Resized => {
-                    if request.terminal.is_some()
-                        && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
-                    {
-                        self.send(&ToGuest::Resize(size.ws_row, size.ws_col))?;
+                Event::Resized => self.resize(request)?,
+                Event::Late if deadline.is_none_or(|deadline| Instant::now() < deadline) => {
+                    if asked.is_some() {
+                        let error = anyhow!("the agent is lost: it does not answer during {:?}", request.argv);
+                        return Err(self.process.fail(error));
                     }
+                    asked = Some(Instant::now());
+                    self.send(&ToGuest::Ping)?;
                 }
                 Event::Late if late => {
                     return Err(self.process.fail(anyhow!("the agent is lost: {:?} cannot be killed", request.argv)));
@@ -275,6 +296,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Tells the command's terminal the size of ours.
+    fn resize(&mut self, request: &Request) -> Result<()> {
+        if request.terminal.is_some()
+            && let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin())
+        {
+            self.send(&ToGuest::Resize(size.ws_row, size.ws_col))?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, message: &ToGuest) -> Result<()> {

@@ -1,10 +1,11 @@
-//! The test machines: `cargo xtask vm build|run|shell|test`.
+//! The test machines: `cargo xtask vm build|check|run|shell|test`.
 //!
 //! Here: the command line. Not here: building (`image.rs`, `kernel.rs`, `agent.rs`), starting (`qemu.rs`, `uml.rs`) and
 //! speaking to a machine (`machine.rs`).
 
 mod agent;
 pub mod apt;
+mod check;
 pub mod image;
 mod kernel;
 mod machine;
@@ -25,6 +26,7 @@ use crate::store::{Progress, Store, capture, workspace};
 
 const USAGE: &str = "\
 usage: cargo xtask vm build [--kernel stable|backports]
+       cargo xtask vm check
        cargo xtask vm run [OPTIONS] [--] COMMAND [ARG]...
        cargo xtask vm shell [OPTIONS] [[--] COMMAND [ARG]...]
        cargo xtask vm test [--lane fast|full] [--kernel stable|backports] [--user root|tester]...
@@ -48,6 +50,7 @@ pub fn run(args: &[String]) -> Result<u8> {
     let Some((command, rest)) = args.split_first() else { bail!("{USAGE}") };
     match command.as_str() {
         "build" => build(&parse(rest)?),
+        "check" if rest.is_empty() => check::run(),
         "run" => run_command(&parse(rest)?),
         "shell" => shell(&parse(rest)?),
         "test" => suite::run(rest),

@@ -51,8 +51,8 @@ fn inside(root: &Path, place: &str) -> PathBuf {
     root.join(place.trim_start_matches('/'))
 }
 
-/// Boots a machine; its agent will say that it is ready.
-pub fn start(image: &Image, kernel: &Kernel, scratch: &Scratch, shares: &[Share]) -> Result<Process> {
+/// Boots a machine; its agent will say that it is ready. `words` go first on the kernel's command line.
+pub fn start(image: &Image, kernel: &Kernel, scratch: &Scratch, shares: &[Share], words: &[&str]) -> Result<Process> {
     let root = kernel.user_mode_root();
     let cow = scratch.join("cow");
     fs::create_dir_all(&cow).with_context(|| format!("create {}", cow.display()))?;
@@ -73,7 +73,7 @@ pub fn start(image: &Image, kernel: &Kernel, scratch: &Scratch, shares: &[Share]
     command.arg(format!("initrd={INITRAMFS}"));
     // Standard input is the agent's line, standard output the console.
     command.args(["con=null", "con0=null,fd:1", "ssl=null", "ssl0=fd:0", "umid=vm", "uml_dir=/tmp/", "seccomp=auto"]);
-    command.args(["pinnace.root=/dev/ubda", "pinnace.modules=/dev/ubdb", "rw", "quiet", "systemd.show_status=0"]);
+    command.args(words).args(["pinnace.root=/dev/ubda", "pinnace.modules=/dev/ubdb", "rw", "quiet", "systemd.show_status=0"]);
     command.args(["apparmor=1", "security=apparmor", "panic=-1"]);
     command.args(MASKED.map(|unit| format!("systemd.mask={unit}")));
     let console = scratch.join("console");
