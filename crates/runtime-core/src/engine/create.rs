@@ -11,13 +11,14 @@ use crate::bundle::Bundle;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
+use crate::init::wire;
 use crate::plan::hooks::Identity;
 use crate::plan::{self, ContainerPlan, Place};
 use crate::spec::{Hooks, Linux, Map, Resources, Spec, Str};
 use crate::state::{ContainerDir, Gate, Record, Store, start_time};
 use crate::time::Timestamp;
 use crate::validate;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 impl Runtime {
@@ -144,18 +145,18 @@ impl<'a> Container<'a> {
         let sources =
             Sources { root: &self.runtime.root, cgroup: &placement.record.path, console: console.map(Destination::socket), init: 0 };
         let slots = slots::open(&self.plan.opens, &sources)?;
-        let gate_fd = gate.as_ref().map(Gate::reader);
+        let waits_for = gate.as_ref().map_or(wire::Gate::Parent, |gate| wire::Gate::Fifo(gate.reader().as_raw_fd()));
         let setup = Setup {
             proc: self.proc,
             placement: &placement,
             seccomp,
-            gate: gate_fd,
+            gate: waits_for,
             slots,
             foreground: console.and_then(Destination::size),
         };
         let mut launched = launch::launch(&self.plan, setup)?;
         let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
-        let done = launched.drive(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
+        let done = launched.attend(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
         done.map_err(|e| explain(e, parent.cgroup.as_deref()))?;
         let pid = launched.keep();
         tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.id, placement.record.path);
@@ -192,14 +193,10 @@ impl<'a> Container<'a> {
         self.spec.hooks.as_ref().map_or_else(Default::default, std::borrow::Cow::Borrowed)
     }
 
-    /// Writes everything down once the process is ready, and lets a container that is not to wait go on.
+    /// Writes everything down while the process prepares itself, then lets one that is not to wait for `start` execute its program: no
+    /// program runs in a container that `state` does not know.
     fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, mode: Mode<'_>) -> Result<()> {
         let pid = launched.pid();
-        let uninterrupted = |launched: &Launched<'_>| match mode {
-            Mode::Foreground(supervisor) => supervisor.uninterrupted(launched),
-            Mode::Created | Mode::Detached => Ok(()),
-        };
-        uninterrupted(launched)?;
         dir.write_config(&self.bundle.config)?;
         dir.write_status(&Record {
             pid,
@@ -212,8 +209,14 @@ impl<'a> Container<'a> {
             detached: !matches!(mode, Mode::Foreground(_)),
             external_descriptors: external_descriptors(self.proc),
         })?;
+        if let Mode::Foreground(supervisor) = mode {
+            supervisor.uninterrupted()?;
+        }
         if !mode.waits() {
-            uninterrupted(launched)?;
+            launched.go()?;
+        }
+        launched.ready()?;
+        if !mode.waits() {
             launched.executed()?;
             hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
         }

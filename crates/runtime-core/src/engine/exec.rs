@@ -9,6 +9,7 @@ use super::{ExecOptions, Runtime, attach, socket};
 use crate::error::{Context, Error, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
+use crate::init::wire::Gate;
 use crate::plan::{self, ContainerPlan, Target};
 use crate::spec::{Process, Spec, Str};
 use crate::state::{Status, Store};
@@ -54,12 +55,13 @@ impl Runtime {
             proc: &proc,
             placement: &placement,
             seccomp,
-            gate: None,
+            gate: Gate::Open,
             slots,
             foreground: console.as_ref().and_then(Destination::size),
         };
         let mut launched = launch::launch(&plan, setup)?;
-        launched.drive(&mut Attendant(&plan, &proc))?;
+        launched.attend(&mut Attendant(&plan, &proc))?;
+        launched.ready()?;
         launched.executed()?;
         let pid = launched.pid();
         tracing::debug!("container `{id}`: additional process {pid}");

@@ -5,7 +5,7 @@ use super::failure;
 use super::slots::Slots;
 use crate::api::{Placement, SeccompFilter};
 use crate::error::{Context, Error, Result};
-use crate::init::{self, wire::Kind, wire::Message, wire::Wire};
+use crate::init::{self, wire::Gate, wire::Kind, wire::Message, wire::Wire};
 use crate::plan::ContainerPlan;
 use crate::plan::namespaces::Attach;
 use crate::plan::step::Step;
@@ -19,8 +19,8 @@ pub(crate) struct Setup<'a> {
     pub proc: &'a OwnedFd,
     pub placement: &'a Placement,
     pub seccomp: Option<SeccompFilter>,
-    /// Reading end of the fifo; `None` starts at once.
-    pub gate: Option<&'a OwnedFd>,
+    /// What the process waits for before it executes its program.
+    pub gate: Gate,
     pub slots: Slots,
     /// Size of the user's terminal when this process puts itself between that and the container's.
     pub foreground: Option<(u16, u16)>,
@@ -55,10 +55,10 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         proc: setup.proc.as_raw_fd(),
         join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
         await_parent,
-        gate: setup.gate.map(AsRawFd::as_raw_fd),
+        gate: setup.gate,
         seccomp: setup.seccomp.map(|f| (f.program, f.flags)),
         foreground: setup.foreground,
-        late_texts: if setup.gate.is_some() { failure::late_texts(&plan.steps) } else { Vec::new() },
+        late_texts: if matches!(setup.gate, Gate::Fifo(_)) { failure::late_texts(&plan.steps) } else { Vec::new() },
         #[cfg(feature = "trap-alloc")]
         plant_allocation: std::env::var_os("PINNACE_TEST_PLANT_ALLOC").is_some(),
     };
@@ -99,21 +99,26 @@ impl Launched<'_> {
         self.pid
     }
 
-    /// Goes along with the child until it is ready to execute its program.
+    /// Does what the child waits for, as long as it waits for anything but its gate.
     ///
     /// # Errors
     /// What the child reports, or what `parent` does. The process is gone then.
-    pub(crate) fn drive(&mut self, parent: &mut dyn Parent) -> Result<()> {
+    pub(crate) fn attend(&mut self, parent: &mut dyn Parent) -> Result<()> {
+        let has = |wanted: fn(&Step) -> bool| self.plan.steps.iter().any(wanted);
         let moment = Attach::of(&self.plan.steps);
-        let mut forks = self.plan.steps.iter().any(|s| matches!(s, Step::Fork));
-        let mut ready = false;
+        let mut unshares = moment == Attach::Unshared;
+        let mut forks = has(|s| matches!(s, Step::Fork));
+        let mut mounts = has(|s| matches!(s, Step::Mounted));
         if moment == Attach::Cloned {
             self.attach(parent)?;
         }
-        while !ready || forks {
+        while unshares || forks || mounts {
             let m = self.next()?;
             match m.kind {
-                Kind::Unshared => self.attach(parent)?,
+                Kind::Unshared => {
+                    self.attach(parent)?;
+                    unshares = false;
+                }
                 Kind::Forked => {
                     // The first process has nothing left to do; its end leaves no zombie.
                     sys::wait4(self.pid, 0).context(|| "waitpid")?;
@@ -126,13 +131,28 @@ impl Launched<'_> {
                 Kind::Mounted => {
                     parent.mounted(self.pid)?;
                     self.go()?;
+                    mounts = false;
                 }
-                Kind::Ready => ready = true,
                 Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
-                Kind::Go => {}
+                Kind::Ready | Kind::Go => {}
             }
         }
         Ok(())
+    }
+
+    /// Waits until the child is past everything but a fifo and the execution.
+    ///
+    /// # Errors
+    /// What the child reports; the process is gone then.
+    pub(crate) fn ready(&mut self) -> Result<()> {
+        loop {
+            let m = self.next()?;
+            match m.kind {
+                Kind::Ready => return Ok(()),
+                Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
+                _ => {}
+            }
+        }
     }
 
     fn attach(&mut self, parent: &mut dyn Parent) -> Result<()> {
@@ -140,7 +160,11 @@ impl Launched<'_> {
         if self.await_parent { self.go() } else { Ok(()) }
     }
 
-    fn go(&self) -> Result<()> {
+    /// Lets the child go on.
+    ///
+    /// # Errors
+    /// The socket fails. That the child has ended is none; what it had to say comes later.
+    pub(crate) fn go(&self) -> Result<()> {
         match Message::new(Kind::Go).send(self.socket.as_raw_fd()) {
             // It died; what it had to say is in the socket.
             Ok(()) | Err(Errno(libc::EPIPE)) => Ok(()),
@@ -164,11 +188,6 @@ impl Launched<'_> {
             Ok((_, status)) => Error::other(format!("the container's process ended with status {status:#x} before it was ready")),
             Err(_) => Error::other("the container's process ended before it was ready"),
         }
-    }
-
-    /// Whether the program is executed: that closed the process's end of the socket.
-    pub(crate) fn has_executed(&self) -> bool {
-        sys::is_closed(self.socket.as_raw_fd())
     }
 
     /// Waits until the program is executed, or learns why that failed.

@@ -2,7 +2,6 @@
 //! changes the calling process: its signal mask, its subreaper flag, its terminal. Not here: launching.
 
 use super::console::Console;
-use super::launch::Launched;
 use crate::error::{Context, Error, Result};
 use crate::sys::{self, Errno, SignalMask};
 use nix::sys::signal::SigSet;
@@ -29,20 +28,16 @@ impl Supervisor {
     }
 
     /// Whoever asks for an end before the program is executed gets it: the process has no handler yet, and as the first of its pid namespace
-    /// it would not even notice. From then on the signal is the program's. What the program handles shows nowhere (a signal it waits for
-    /// is not even in its mask), so this is as much as can be known.
+    /// it would not even notice. From then on signals are the program's.
     ///
     /// # Errors
     /// Such a signal came.
-    pub(crate) fn uninterrupted(&self, launched: &Launched<'_>) -> Result<()> {
+    pub(crate) fn uninterrupted(&self) -> Result<()> {
         let ends = SignalMask::of(&[libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM]);
-        while let Some(n) = sys::pending_signal(ends) {
-            if !launched.has_executed() {
-                return Err(Error::other(format!("ended by signal {n} while the container was started")));
-            }
-            forward(launched.pid(), n);
+        match sys::pending_signal(ends) {
+            Some(n) => Err(Error::other(format!("ended by signal {n} while the container was started"))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Waits until `pid` ends; its exit status, 128 + N when signal N ended it.

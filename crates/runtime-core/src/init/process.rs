@@ -1,6 +1,6 @@
 //! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
 
-use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Kind};
+use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Gate, wire::Kind};
 use crate::plan::step::Credentials;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -109,8 +109,11 @@ impl Child<'_> {
     /// A container that waits holds nothing of the host but the fifo: another process of a shared pid namespace must find no descriptor
     /// to step through.
     pub(super) fn gate(&mut self, first: u32) -> Done {
+        if self.wire.gate == Gate::Parent {
+            self.await_go()?;
+        }
         self.tell(Kind::Ready)?;
-        let Some(fifo) = self.wire.gate else { return Ok(()) };
+        let Gate::Fifo(fifo) = self.wire.gate else { return Ok(()) };
         self.late = true;
         let fifo = if sys::dup_to(fifo, first as RawFd).is_ok() && sys::close_range(first + 1, u32::MAX, false).is_ok() {
             first as RawFd

@@ -15,8 +15,8 @@ pub(crate) struct Wire {
     pub join: Vec<RawFd>,
     /// Wait at `AwaitParent`.
     pub await_parent: bool,
-    /// The reading end of exec.fifo; `None` opens the gate.
-    pub gate: Option<RawFd>,
+    /// What is waited for before the program is executed.
+    pub gate: Gate,
     /// Compiled seccomp program and flags.
     pub seccomp: Option<(Vec<u8>, u32)>,
     /// The terminal's other side is the runtime's user's own terminal: its rows and columns, 0 where unknown.
@@ -26,6 +26,17 @@ pub(crate) struct Wire {
     /// Break the rule that nothing is allocated, to show that a test notices.
     #[cfg(feature = "trap-alloc")]
     pub plant_allocation: bool,
+}
+
+/// What stands between a prepared process and its program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Nothing.
+    Open,
+    /// The parent's word: the container is to be written down first.
+    Parent,
+    /// A byte from exec.fifo, whose reading end this is.
+    Fifo(RawFd),
 }
 
 /// Size of a message in bytes.
@@ -152,7 +163,12 @@ impl Message {
     /// Waits for a message; `None` when the other side is gone.
     pub(crate) fn recv(socket: RawFd) -> Result<Option<Self>, Errno> {
         let mut buf = [0; MESSAGE_SIZE];
-        match sys::recv(socket, &mut buf) {
+        let mut got = sys::recv(socket, &mut buf);
+        if got == Err(Errno(libc::ECONNRESET)) {
+            // The other end was closed with a message unread. The kernel says so once, and before it hands out what that end had sent.
+            got = sys::recv(socket, &mut buf);
+        }
+        match got {
             Ok(n) if n >= HEADER => Self::decode(&buf).map(Some).ok_or(Errno(libc::EBADMSG)),
             Ok(0) | Err(Errno(libc::ECONNRESET)) => Ok(None),
             Ok(_) => Err(Errno(libc::EBADMSG)),
@@ -164,6 +180,23 @@ impl Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn last_words_arrive_though_nobody_read_ours() {
+        use std::os::fd::AsRawFd;
+        let (mine, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        Message::new(Kind::Go).send(mine.as_raw_fd()).unwrap();
+        Message::new(Kind::Failed).send(theirs.as_raw_fd()).unwrap();
+        drop(theirs);
+        assert_eq!(Message::recv(mine.as_raw_fd()).unwrap().map(|m| m.kind), Some(Kind::Failed));
+        assert!(Message::recv(mine.as_raw_fd()).unwrap().is_none());
+    }
 
     #[test]
     fn messages_survive_the_wire() {

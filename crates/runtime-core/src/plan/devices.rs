@@ -33,7 +33,7 @@ pub(crate) fn compile(cx: &Context<'_>) -> Result<Vec<Step>> {
         let replaced = steps.iter().any(|s| matches!(s, Step::Device(d) if d.dest.to_bytes() == dest.as_bytes()));
         if !replaced && !mounted_over(mounts, &dest) {
             steps.push(Step::Device(DeviceStep {
-                bind: cx.user_namespace.then(|| c_string(&format!("/{dest}"), || dest.clone())).transpose()?,
+                bind: cx.binds_devices().then(|| c_string(&format!("/{dest}"), || dest.clone())).transpose()?,
                 dest: c_string(&dest, || dest.clone())?,
                 mode: libc::S_IFCHR | 0o666,
                 rdev: libc::makedev(major, minor),
@@ -81,7 +81,7 @@ fn configured(cx: &Context<'_>, i: usize, d: &Device<'_>) -> Result<DeviceStep> 
         return Err(Error::invalid(format!("{}: `{}` is no path of a device", field("path"), d.path)));
     }
     Ok(DeviceStep {
-        bind: (cx.user_namespace && kind != libc::S_IFIFO).then(|| c_string(&d.path, || field("path"))).transpose()?,
+        bind: (cx.binds_devices() && kind != libc::S_IFIFO).then(|| c_string(&d.path, || field("path"))).transpose()?,
         dest,
         mode: kind | d.file_mode.unwrap_or(0o666) & 0o7777,
         rdev,

@@ -66,6 +66,14 @@ pub(crate) struct Context<'a> {
     pub parent_opens_sources: bool,
 }
 
+impl Context<'_> {
+    /// In any user namespace but the first nobody can make device nodes; the host's are bound instead. An engine without privileges starts
+    /// its runtime as root of a namespace of its own.
+    pub(crate) fn binds_devices(&self) -> bool {
+        self.user_namespace || !self.facts.initial_userns
+    }
+}
+
 /// The plan of a new container. `spec` has passed `validate`.
 ///
 /// # Errors

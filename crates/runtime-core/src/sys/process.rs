@@ -232,15 +232,6 @@ pub(crate) fn set_controlling_terminal(fd: RawFd) -> Result<()> {
     unsafe { call!(SYS_ioctl, fd, libc::TIOCSCTTY, 0) }.map(drop)
 }
 
-/// Whether the other end of a connected socket is closed and nothing is left to read. Does not wait.
-pub(crate) fn is_closed(socket: RawFd) -> bool {
-    let mut byte = [0u8];
-    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-    // SAFETY: pointer and length describe `byte`; no address is asked for.
-    let got = unsafe { call!(SYS_recvfrom, socket, byte.as_mut_ptr(), byte.len(), flags, 0, 0) };
-    got == Ok(0)
-}
-
 /// Turns off the terminal's translation of line ends (ONLCR).
 pub(crate) fn bare_newlines(fd: RawFd) -> Result<()> {
     // The C library's termios is the kernel's with room behind it.
