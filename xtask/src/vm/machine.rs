@@ -243,6 +243,16 @@ impl Machine {
         self.drive(request, limit, None, sink)
     }
 
+    /// Runs a command without input and returns what it said on either stream.
+    pub fn ask(&mut self, request: &Request, limit: Duration) -> Result<(Ending, String)> {
+        let mut said = Vec::new();
+        let ending = self.run(request, Some(limit), &mut |_, bytes| {
+            said.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok((ending, String::from_utf8_lossy(&said).into_owned()))
+    }
+
     /// Runs a command with our standard input as its own; with a terminal, that one follows ours in size.
     pub fn run_with_input(&mut self, request: &Request, limit: Option<Duration>, sink: &mut Sink) -> Result<Ending> {
         let request = Request { input: true, ..request.clone() };

@@ -11,6 +11,7 @@ mod kernel;
 mod machine;
 mod qemu;
 mod suite;
+mod tally;
 mod uml;
 
 use std::io::Write;
@@ -29,7 +30,7 @@ usage: cargo xtask vm build [--kernel stable|backports]
        cargo xtask vm check
        cargo xtask vm run [OPTIONS] [--] COMMAND [ARG]...
        cargo xtask vm shell [OPTIONS] [[--] COMMAND [ARG]...]
-       cargo xtask vm test [--lane fast|full] [--kernel stable|backports] [--user root|tester]...
+       cargo xtask vm test [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...
                            [--runtime pinnace|crun]... [FILTER]...
 
   --lane fast|full              user-mode-linux (default) or QEMU

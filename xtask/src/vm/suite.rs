@@ -2,12 +2,11 @@
 //! and with the image's crun.
 //!
 //! The fast lane runs everything; the full lane runs what the fast lane had to skip because it lacks something (a
-//! controller, CRIU). Each lane is booted once. A test that is skipped everywhere is named at the end with its reason.
-//! Not here: how the programs are built (`binaries.rs`).
+//! controller, CRIU), or everything too. Each lane is booted once. What only holds without CAP_SYS_RESOURCE is run as a root
+//! without it. Not here: how the programs are built (`binaries.rs`), what is made of their output (`tally.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,29 +17,48 @@ use vm_agent::Request;
 
 use super::image::USER;
 use super::kernel::Which;
-use super::machine::{Ending, Ground, Lane, Machine, Share, Stream};
-use crate::binaries::{self, Suite};
+use super::machine::{Ending, Ground, Lane, Machine, Share};
+use super::tally::{self, Outcome, Reader, Role, Tally};
+use crate::binaries;
 use crate::contain::Interrupted;
 use crate::store::{Progress, Scratch, Store, execute, workspace};
 
-const USAGE: &str = "usage: cargo xtask vm test [--lane fast|full] [--kernel stable|backports] [--user root|tester]...\n\
+const USAGE: &str = "usage: cargo xtask vm test [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...\n\
                      \x20                         [--runtime pinnace|crun]... [FILTER]...";
 /// Where the programs are in the guest: shared, and copied to memory, because a shared file is slow to execute.
 const SHARED: &str = "/mnt/suite";
 const STAGE: &str = "/run/suite";
+/// The guest's own root file system without what is mounted in it: a Debian to run as a container.
+const DEBIAN: &str = "/run/debian";
 /// The runtime that the image has.
 const CRUN: &str = "/usr/bin/crun";
-/// One run of the suite may take so long.
+/// Root without the capability to raise limits.
+const CONFINED: &str = "confined";
+/// The package whose own tests need real cgroups, and its test program.
+const CGROUPS: (&str, &str) = ("pinnace-cgroup-fs", "cgroup-fs/real");
+/// One run of a program of tests may take so long.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// What to run.
 struct Options {
-    /// `None`: the fast lane, then the rest on the full one.
+    /// `None`: the fast lane, then on the full one what the fast one lacks.
     lane: Option<Lane>,
+    /// Everything in both lanes.
+    all: bool,
     which: Which,
     users: Vec<String>,
     runtimes: Vec<String>,
     filters: Vec<String>,
+}
+
+/// A test program as it lies on the stage.
+struct Program {
+    /// What its tests are called by: empty for the integration suite, whose tests are known by their names alone.
+    prefix: String,
+    file: String,
+    path: PathBuf,
+    /// Whether it calls a runtime, and so is run with each.
+    calls: bool,
 }
 
 /// Entry of `cargo xtask vm test`.
@@ -49,29 +67,58 @@ pub fn run(args: &[String]) -> Result<u8> {
     let progress = Progress::start();
     let store = Store::open()?;
     progress.say("build the suite");
-    let suite = binaries::suite(false)?;
     let stage = store.scratch()?;
-    fill_stage(&stage, &suite, &options.runtimes)?;
-    let mut session = Session { store: &store, progress: &progress, stage: &stage, suite: &suite, results: Vec::new() };
+    let programs = fill_stage(&stage, &options.runtimes)?;
+    let mut session = Session { store: &store, progress: &progress, stage: &stage, programs: &programs, results: Vec::new() };
     match options.lane {
         Some(lane) => session.lane(lane, &options, None)?,
         None => {
             session.lane(Lane::Fast, &options, None)?;
             let rest = session.lacking();
-            if rest.values().any(|names| !names.is_empty()) {
-                session.lane(Lane::Full(options.which), &options, Some(&rest))?;
+            if options.all || rest.values().any(|names| !names.is_empty()) {
+                session.lane(Lane::Full(options.which), &options, (!options.all).then_some(&rest))?;
             }
         }
     }
-    Ok(u8::from(!report(&session.results)))
+    let good = tally::report(&session.results);
+    let complete = options.lane.is_none()
+        && options.filters.is_empty()
+        && options.users.len() == 2
+        && options.runtimes.contains(&"pinnace".to_owned());
+    let covered = !complete || tally::cover_host(&session.results, &host_skips()?);
+    Ok(u8::from(!good || !covered))
+}
+
+/// The tests that `cargo xtask test` could run nowhere on this machine, with its reasons; nothing if it has not run.
+fn host_skips() -> Result<BTreeMap<String, String>> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir));
+    let read = |file: &str| -> Result<Option<BTreeMap<String, String>>> {
+        let file = target.join("test-logs").join(file);
+        if !file.with_extension("log").exists() {
+            return Ok(None);
+        }
+        // Nothing was skipped if nothing was written.
+        let text =
+            if file.exists() { fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))? } else { String::new() };
+        Ok(Some(text.lines().filter_map(|line| line.split_once('\t')).map(|(name, why)| (name.to_owned(), why.to_owned())).collect()))
+    };
+    let mut skips = read("integration-host.skips")?.unwrap_or_default();
+    if let Some(view) = read("integration-v2.skips")? {
+        skips.retain(|name, _| view.contains_key(name));
+    }
+    let cgroups = read("cgroup-fs-real.skips")?.unwrap_or_default();
+    skips.extend(cgroups.into_iter().map(|(name, why)| (format!("{}: {name}", CGROUPS.1), why)));
+    Ok(skips)
 }
 
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { lane: None, which: Which::Stable, users: Vec::new(), runtimes: Vec::new(), filters: Vec::new() };
+    let mut options =
+        Options { lane: None, all: false, which: Which::Stable, users: Vec::new(), runtimes: Vec::new(), filters: Vec::new() };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let mut value = || rest.next().map(String::as_str).with_context(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
+            "--all" => options.all = true,
             "--lane" => match value()? {
                 "fast" => options.lane = Some(Lane::Fast),
                 "full" => options.lane = Some(Lane::Full(options.which)),
@@ -101,44 +148,41 @@ fn parse(args: &[String]) -> Result<Options> {
     Ok(options)
 }
 
-fn fill_stage(stage: &Scratch, suite: &Suite, runtimes: &[String]) -> Result<()> {
-    let mut programs: Vec<(&str, &Path)> = suite.tests.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
-    programs.extend([("probe", suite.probe.as_path()), ("in-view", suite.in_view.as_path())]);
-    let pinnace = if runtimes.iter().any(|name| name == "pinnace") { Some(binaries::pinnace()?) } else { None };
-    programs.extend(pinnace.as_deref().map(|path| ("pinnace", path)));
-    let trap = if pinnace.is_some() { Some(binaries::trap()?) } else { None };
-    programs.extend(trap.as_deref().map(|path| ("pinnace-trap", path)));
-    for (name, path) in programs {
+/// Builds what the machines need and lays it on the stage.
+fn fill_stage(stage: &Scratch, runtimes: &[String]) -> Result<Vec<Program>> {
+    let suite = binaries::suite(false)?;
+    let mut programs: Vec<Program> = Vec::new();
+    for (name, path) in suite.tests {
+        programs.push(Program { prefix: String::new(), file: name, path, calls: true });
+    }
+    let own = binaries::unit_tests(&[CGROUPS.0.to_owned()])?.into_iter().find(|program| program.name == CGROUPS.1);
+    let own = own.with_context(|| format!("cargo built no {}", CGROUPS.1))?;
+    programs.push(Program { prefix: format!("{}: ", own.name), file: own.name.replace('/', "-"), path: own.path, calls: false });
+    let mut files: Vec<(&str, &Path)> = programs.iter().map(|program| (program.file.as_str(), program.path.as_path())).collect();
+    files.extend([("probe", suite.probe.as_path()), ("in-view", suite.in_view.as_path())]);
+    let wanted = runtimes.iter().any(|name| name == "pinnace");
+    let built = if wanted { Some((binaries::pinnace()?, binaries::trap()?)) } else { None };
+    if let Some((pinnace, trap)) = &built {
+        files.extend([("pinnace", pinnace.as_path()), ("pinnace-trap", trap.as_path())]);
+    }
+    for (name, path) in files {
         let place = stage.join(name);
         fs::copy(path, &place).with_context(|| format!("copy {}", path.display()))?;
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
         execute(Command::new("strip").arg(&place)).with_context(|| format!("strip {name}"))?;
     }
-    Ok(())
+    Ok(programs)
 }
 
-/// Who runs the suite with which runtime.
-type Role = (String, String);
-
-/// The tests that a role could not run for lack of something.
+/// The tests that a role could not run for lack of something, by their full names.
 type Lacking = BTreeMap<Role, BTreeSet<String>>;
 
 struct Session<'a> {
     store: &'a Store,
     progress: &'a Progress,
     stage: &'a Scratch,
-    suite: &'a Suite,
+    programs: &'a [Program],
     results: Vec<Outcome>,
-}
-
-/// One run of the suite.
-struct Outcome {
-    place: String,
-    role: Role,
-    tally: Tally,
-    seconds: f64,
-    /// Why it did not come to its end.
-    broken: Option<String>,
 }
 
 impl Session<'_> {
@@ -152,22 +196,42 @@ impl Session<'_> {
         let mut machine = None;
         for runtime in &options.runtimes {
             for user in &options.users {
-                let role = (user.clone(), runtime.clone());
-                let names: Option<Vec<String>> = only.map(|only| only.get(&role).into_iter().flatten().cloned().collect());
-                if names.as_ref().is_some_and(Vec::is_empty) {
-                    continue;
+                let role = Role { user: user.clone(), runtime: runtime.clone() };
+                let names = only.map(|only| only.get(&role).cloned().unwrap_or_default());
+                self.turn(&mut machine, &ground, &place, role, names.as_ref(), &options.filters)?;
+                let confined = self.results.last().map(Outcome::wants_confinement).unwrap_or_default();
+                if user == "root" && !confined.is_empty() {
+                    let role = Role { user: CONFINED.to_owned(), runtime: runtime.clone() };
+                    self.turn(&mut machine, &ground, &place, role, Some(&confined), &[])?;
                 }
-                let mut ready = match machine.take() {
-                    Some(machine) => machine,
-                    None => self.boot(&ground, &place)?,
-                };
-                self.progress.say(format!("{place}: {runtime} as {user}"));
-                let (outcome, kept) = self.role(&mut ready, &place, role, names.as_deref(), &options.filters)?;
-                self.progress.say(format!("{place}: {runtime} as {user}: {}", outcome.summary()));
-                self.results.push(outcome);
-                machine = kept.then_some(ready);
             }
         }
+        Ok(())
+    }
+
+    /// One role in one lane. The machine stays for the next one, unless it is lost.
+    fn turn(
+        &mut self,
+        machine: &mut Option<Machine>,
+        ground: &Ground,
+        place: &str,
+        role: Role,
+        names: Option<&BTreeSet<String>>,
+        filters: &[String],
+    ) -> Result<()> {
+        if names.is_some_and(BTreeSet::is_empty) {
+            return Ok(());
+        }
+        let mut ready = match machine.take() {
+            Some(machine) => machine,
+            None => self.boot(ground, place)?,
+        };
+        self.progress.say(format!("{place}: {role}"));
+        let first = !self.results.iter().any(|outcome| outcome.place == place && outcome.role.user == role.user);
+        let (outcome, kept) = self.role(&mut ready, place, role, first, names, filters)?;
+        self.progress.say(format!("{place}: {}: {}", outcome.role, outcome.summary()));
+        self.results.push(outcome);
+        *machine = kept.then_some(ready);
         Ok(())
     }
 
@@ -181,70 +245,89 @@ impl Session<'_> {
             Share { host: project, guest },
         ];
         let mut machine = Machine::boot(self.store, ground, &shares)?;
-        let argv = ["cp", "-r", SHARED, STAGE].map(str::to_owned).to_vec();
-        let mut said = Vec::new();
-        let ending = machine.run(&Request { argv, ..Request::default() }, Some(Duration::from_secs(120)), &mut |_, bytes| {
-            said.extend_from_slice(bytes);
-            Ok(())
-        })?;
+        let script = format!("set -e; cp -r {SHARED} {STAGE}; mkdir {DEBIAN}; mount --bind / {DEBIAN}");
+        let (ending, said) = machine.ask(&shell(&script, ""), Duration::from_secs(120))?;
         if ending != Ending::Exit(0) {
-            bail!("copying the suite into the machine failed: {}", String::from_utf8_lossy(&said));
+            bail!("preparing the machine for the suite failed: {said}");
         }
         Ok(machine)
     }
 
-    /// Runs the suite for one role; says too whether the machine can go on.
+    /// Runs the suite for one role; says too whether the machine can go on. `first` is whether this user has run nothing here yet.
     fn role(
         &self,
         machine: &mut Machine,
         place: &str,
         role: Role,
-        names: Option<&[String]>,
+        first: bool,
+        names: Option<&BTreeSet<String>>,
         filters: &[String],
     ) -> Result<(Outcome, bool)> {
         let start = Instant::now();
         let log = self.log(place, &role)?;
         let mut outcome = Outcome { place: place.to_owned(), role, tally: Tally::default(), seconds: 0.0, broken: None };
-        let mut usable = true;
-        for (test, _) in &self.suite.tests {
-            let request = request(test, &outcome.role, names, filters);
-            let mut reader = Reader { tally: &mut outcome.tally, log: &log, partial: BTreeMap::new() };
+        for program in self.programs.iter().filter(|program| program.calls || first) {
+            let chosen = names.map(|names| chosen(names, program, self.programs));
+            if chosen.as_ref().is_some_and(Vec::is_empty) {
+                continue;
+            }
+            let skips = format!("/tmp/pinnace-skips-{}", outcome.role.user);
+            let request = request(program, &outcome.role, &skips, chosen.as_deref(), filters);
+            let mut tally = Tally::default();
+            let mut reader = Reader::new(&mut tally, &log);
             let ending = machine.run(&request, Some(LIMIT), &mut |stream, bytes| reader.take(stream, bytes));
-            reader.finish();
+            reader.finish()?;
+            let told = ending.as_ref().ok().map(|_| machine.ask(&shell(&format!("cat {skips}; rm -f {skips}"), &request.user), LIMIT));
             match ending {
                 // 101 is libtest's status for failed tests, which are counted.
-                Ok(Ending::Exit(0 | 101)) if outcome.tally.complete => {}
-                Ok(Ending::Exit(status)) => outcome.broken = Some(format!("{test} ended with status {status}")),
-                Ok(Ending::TimedOut) => outcome.broken = Some(format!("{test} was ended after {} s", LIMIT.as_secs())),
+                Ok(Ending::Exit(0 | 101)) if tally.complete => {}
+                Ok(Ending::Exit(status)) => outcome.broken = Some(format!("{} ended with status {status}", program.file)),
+                Ok(Ending::TimedOut) => outcome.broken = Some(format!("{} was ended after {} s", program.file, LIMIT.as_secs())),
                 Err(error) if error.is::<Interrupted>() => return Err(error),
-                Err(error) => {
-                    outcome.broken = Some(format!("{error:#}"));
-                    usable = false;
-                }
+                Err(error) => outcome.broken = Some(format!("{error:#}")),
             }
-            outcome.tally.complete = false;
+            match told {
+                Some(Ok((_, text))) => tally.skips(&text),
+                Some(Err(error)) => outcome.broken = Some(format!("{error:#}")),
+                None => {}
+            }
+            outcome.tally.add(&program.prefix, tally);
+            // Who knows in what state the machine is: the next role gets a fresh one.
+            if outcome.broken.is_some() {
+                break;
+            }
         }
         outcome.seconds = start.elapsed().as_secs_f64();
-        Ok((outcome, usable))
+        let kept = outcome.broken.is_none();
+        Ok((outcome, kept))
     }
 
-    fn log(&self, place: &str, (user, runtime): &Role) -> Result<File> {
+    fn log(&self, place: &str, role: &Role) -> Result<File> {
         let lane = place.split(',').next().unwrap_or(place);
-        let path: PathBuf = self.store.dir("logs")?.join(format!("test-{lane}-{runtime}-{user}.log"));
+        let path: PathBuf = self.store.dir("logs")?.join(format!("test-{lane}-{}-{}.log", role.runtime, role.user));
         File::create(&path).with_context(|| format!("create {}", path.display()))
     }
 
+    /// What each role could not run for lack of something that the other lane may have.
     fn lacking(&self) -> Lacking {
-        let needs = |outcome: &Outcome| {
-            let names = outcome.tally.skipped.iter().filter(|(_, reason)| reason.starts_with("needs ")).map(|(name, _)| name);
-            (outcome.role.clone(), names.cloned().collect())
-        };
+        let needs = |outcome: &Outcome| (outcome.role.clone(), outcome.wants_machine());
         self.results.iter().map(needs).collect()
     }
 }
 
-fn request(test: &str, (user, runtime): &Role, names: Option<&[String]>, filters: &[String]) -> Request {
-    let mut argv = vec![format!("{STAGE}/{test}"), "--test-threads=2".to_owned()];
+fn shell(script: &str, user: &str) -> Request {
+    Request { argv: ["sh", "-c", script].map(str::to_owned).to_vec(), user: user.to_owned(), ..Request::default() }
+}
+
+/// The names that are this program's, as the program knows them.
+fn chosen(names: &BTreeSet<String>, program: &Program, all: &[Program]) -> Vec<String> {
+    let owner =
+        |name: &str| all.iter().find(|other| !other.prefix.is_empty() && name.starts_with(&other.prefix)).map_or("", |other| &other.prefix);
+    names.iter().filter(|name| owner(name) == program.prefix).map(|name| name[program.prefix.len()..].to_owned()).collect()
+}
+
+fn request(program: &Program, role: &Role, skips: &str, names: Option<&[String]>, filters: &[String]) -> Request {
+    let mut argv = vec![format!("{STAGE}/{}", program.file), "--test-threads=2".to_owned()];
     match names {
         Some(names) => {
             argv.push("--exact".into());
@@ -252,129 +335,27 @@ fn request(test: &str, (user, runtime): &Role, names: Option<&[String]>, filters
         }
         None => argv.extend_from_slice(filters),
     }
-    let binary = if runtime == "crun" { CRUN.to_owned() } else { format!("{STAGE}/{runtime}") };
+    if role.user == CONFINED {
+        let before = ["capsh", "--drop=cap_sys_resource", "--", "-c", "exec \"$0\" \"$@\""];
+        argv.splice(0..0, before.map(str::to_owned));
+    }
+    let binary = if role.runtime == "crun" { CRUN.to_owned() } else { format!("{STAGE}/{}", role.runtime) };
     let environment = [
         ("RUNTIME", binary),
         ("PINNACE_PROBE", format!("{STAGE}/probe")),
         ("PINNACE_IN_VIEW", format!("{STAGE}/in-view")),
         ("PINNACE_TRAP_BIN", format!("{STAGE}/pinnace-trap")),
+        ("PINNACE_DEBIAN_ROOT", DEBIAN.to_owned()),
+        ("PINNACE_TEST_SKIPS", skips.to_owned()),
         // An emulated processor is up to twenty times slower.
         ("PINNACE_TEST_TIMEOUT", "120".to_owned()),
     ];
     Request {
         argv,
         environment: environment.map(|(key, value)| (key.to_owned(), value)).to_vec(),
-        user: if user == "root" { String::new() } else { user.clone() },
+        user: if role.user == USER { role.user.clone() } else { String::new() },
         ..Request::default()
     }
-}
-
-/// What libtest and the harness said.
-#[derive(Default)]
-struct Tally {
-    passed: BTreeSet<String>,
-    failed: BTreeSet<String>,
-    ignored: BTreeSet<String>,
-    /// Test, reason: the harness says so and the test returns, which libtest takes for passed.
-    skipped: BTreeMap<String, String>,
-    /// libtest's last line was there.
-    complete: bool,
-}
-
-impl Tally {
-    fn line(&mut self, line: &str) {
-        if let Some((name, reason)) = line.strip_prefix("SKIPPED ").and_then(|rest| rest.split_once(": ")) {
-            self.skipped.insert(name.to_owned(), reason.to_owned());
-        } else if line.starts_with("test result: ") {
-            self.complete = true;
-        } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.split_once(" ... ")) {
-            let name = name.split(" - ").next().unwrap_or(name).to_owned();
-            match result.split([' ', ',']).next() {
-                Some("ok") => self.passed.insert(name),
-                Some("ignored") => self.ignored.insert(name),
-                _ => self.failed.insert(name),
-            };
-        }
-    }
-
-    fn passed(&self) -> usize {
-        self.passed.iter().filter(|name| !self.skipped.contains_key(*name)).count()
-    }
-}
-
-/// Splits output into lines, for the log and the tally.
-struct Reader<'a> {
-    tally: &'a mut Tally,
-    log: &'a File,
-    partial: BTreeMap<bool, Vec<u8>>,
-}
-
-impl Reader<'_> {
-    fn take(&mut self, stream: Stream, bytes: &[u8]) -> Result<()> {
-        self.log.write_all(bytes).context("write the log")?;
-        let partial = self.partial.entry(stream == Stream::Error).or_default();
-        for byte in bytes {
-            if *byte == b'\n' {
-                let line = String::from_utf8_lossy(partial).into_owned();
-                partial.clear();
-                self.tally.line(&line);
-            } else {
-                partial.push(*byte);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(self) {
-        for rest in self.partial.values() {
-            self.tally.line(&String::from_utf8_lossy(rest));
-        }
-    }
-}
-
-impl Outcome {
-    fn good(&self) -> bool {
-        self.broken.is_none() && self.tally.failed.is_empty()
-    }
-
-    fn summary(&self) -> String {
-        let tally = &self.tally;
-        let (passed, failed, skipped) = (tally.passed(), tally.failed.len(), tally.skipped.len() + tally.ignored.len());
-        format!("{passed} passed, {failed} failed, {skipped} skipped, {:.0} s", self.seconds)
-    }
-}
-
-/// Prints the counts of each place, what failed and what ran nowhere. Whether all is well.
-fn report(results: &[Outcome]) -> bool {
-    println!("\n{:<34} {:<8} {:<8} {:>6} {:>6} {:>7} {:>6}", "place", "runtime", "user", "passed", "failed", "skipped", "s");
-    for outcome in results {
-        let (user, runtime) = &outcome.role;
-        let tally = &outcome.tally;
-        println!(
-            "{:<34} {runtime:<8} {user:<8} {:>6} {:>6} {:>7} {:>6.0}",
-            outcome.place,
-            tally.passed(),
-            tally.failed.len(),
-            tally.skipped.len() + tally.ignored.len(),
-            outcome.seconds
-        );
-    }
-    for outcome in results {
-        let (user, runtime) = &outcome.role;
-        for name in &outcome.tally.failed {
-            println!("failed: {name} ({}, {runtime} as {user})", outcome.place);
-        }
-        if let Some(broken) = &outcome.broken {
-            println!("broken: {}, {runtime} as {user}: {broken}", outcome.place);
-        }
-    }
-    let passed: BTreeSet<&String> =
-        results.iter().flat_map(|outcome| outcome.tally.passed.iter().filter(|name| !outcome.tally.skipped.contains_key(*name))).collect();
-    let skipped: BTreeMap<&String, &String> = results.iter().flat_map(|outcome| &outcome.tally.skipped).collect();
-    for (name, reason) in skipped.iter().filter(|(name, _)| !passed.contains(*name)) {
-        println!("not run in any machine: {name}: {reason}");
-    }
-    results.iter().all(Outcome::good) && !results.is_empty()
 }
 
 #[cfg(test)]
@@ -382,22 +363,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_libtest_and_harness_are_counted() {
-        let mut tally = Tally::default();
-        for line in [
-            "running 5 tests",
-            "test a::x ... ok",
-            "SKIPPED a::y: needs the cgroup controller cpuset (covered by x: y)",
-            "test a::y ... ok",
-            "test a::z ... FAILED",
-            "test a::i ... ignored, why",
-            "test a::p - should panic ... ok",
-            "test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
-        ] {
-            tally.line(line);
-        }
-        assert_eq!((tally.passed(), tally.failed.len(), tally.skipped.len(), tally.ignored.len()), (2, 1, 1, 1));
-        assert_eq!(tally.skipped["a::y"], "needs the cgroup controller cpuset (covered by x: y)");
-        assert!(tally.complete);
+    fn names_go_to_their_program() {
+        let program = |prefix: &str| Program { prefix: prefix.into(), file: "x".into(), path: "/x".into(), calls: true };
+        let all = [program(""), program("cgroup-fs/real: ")];
+        let names = ["a::b", "cgroup-fs/real: c"].map(str::to_owned).into();
+        assert_eq!(chosen(&names, &all[0], &all), ["a::b"]);
+        assert_eq!(chosen(&names, &all[1], &all), ["c"]);
+    }
+
+    #[test]
+    fn the_confined_root_is_root() {
+        let program = Program { prefix: String::new(), file: "integration".into(), path: "/x".into(), calls: true };
+        let role = Role { user: CONFINED.into(), runtime: "crun".into() };
+        let request = request(&program, &role, "/tmp/s", Some(&["a".to_owned()]), &[]);
+        assert!(request.user.is_empty());
+        assert_eq!(request.argv[0], "capsh");
+        assert_eq!(request.argv[5..], ["/run/suite/integration", "--test-threads=2", "--exact", "a"]);
     }
 }
