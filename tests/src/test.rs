@@ -81,7 +81,7 @@ impl Need {
             Need::Tool(name) => here(Place::tool(name), format!("needs the program {name} (install it)")),
             Need::CapSysResource => here(place.cap_sys_resource, "needs CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into()),
             Need::NoCapSysResource => {
-                here(!place.cap_sys_resource, "needs a machine without CAP_SYS_RESOURCE (covered by the run in a confined sandbox)".into())
+                here(!place.cap_sys_resource, "needs a machine without CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into())
             }
             Need::Variable(name) => {
                 here(std::env::var_os(name).is_some_and(|v| !v.is_empty()), format!("needs {name} (set by cargo xtask test)"))

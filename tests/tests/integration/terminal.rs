@@ -119,7 +119,7 @@ fn exec_with_a_terminal() {
     pty.until("\"umask\"");
     exec.wait().code(8);
     let text = pty.rest().to_owned();
-    let report: serde_json::Value = serde_json::from_str(text.lines().next_back().unwrap()).unwrap();
+    let report: serde_json::Value = serde_json::from_str(text.lines().next_back().unwrap()).unwrap_or_else(|e| panic!("{e}: {text:?}"));
     assert_eq!(report["tty"]["stdio"], json!([true, true, true]));
     assert_eq!(report["tty"]["controlling"], true);
 }
