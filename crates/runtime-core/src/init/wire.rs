@@ -163,11 +163,17 @@ impl Message {
     /// Waits for a message; `None` when the other side is gone.
     pub(crate) fn recv(socket: RawFd) -> Result<Option<Self>, Errno> {
         let mut buf = [0; MESSAGE_SIZE];
-        let mut got = sys::recv(socket, &mut buf);
-        if got == Err(Errno(libc::ECONNRESET)) {
-            // The other end was closed with a message unread. The kernel says so once, and before it hands out what that end had sent.
-            got = sys::recv(socket, &mut buf);
-        }
+        // ECONNRESET: the other end was closed with a message unread. The kernel says so once, and before it hands out what that end had
+        // sent. Zero: the end is closed, but a wait that began before its last message may return so with the message still there
+        // (`__skb_wait_for_more_packets` looks at the queue first and at the shutdown later). At most one of each comes first.
+        let (mut reset, mut end) = (false, false);
+        let got = loop {
+            match sys::recv(socket, &mut buf) {
+                Err(Errno(libc::ECONNRESET)) if !reset => reset = true,
+                Ok(0) if !end => end = true,
+                got => break got,
+            }
+        };
         match got {
             Ok(n) if n >= HEADER => Self::decode(&buf).map(Some).ok_or(Errno(libc::EBADMSG)),
             Ok(0) | Err(Errno(libc::ECONNRESET)) => Ok(None),
@@ -196,6 +202,27 @@ mod tests {
         drop(theirs);
         assert_eq!(Message::recv(mine.as_raw_fd()).unwrap().map(|m| m.kind), Some(Kind::Failed));
         assert!(Message::recv(mine.as_raw_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_not_lost_to_the_end() {
+        use std::os::fd::AsRawFd;
+        for round in 0..20_000 {
+            let (mine, theirs) = rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::SEQPACKET,
+                rustix::net::SocketFlags::CLOEXEC,
+                None,
+            )
+            .unwrap();
+            let other = std::thread::spawn(move || {
+                Message::new(Kind::Ready).send(theirs.as_raw_fd()).unwrap();
+                drop(theirs);
+            });
+            let got = Message::recv(mine.as_raw_fd()).unwrap().map(|m| m.kind);
+            other.join().unwrap();
+            assert_eq!(got, Some(Kind::Ready), "round {round}");
+        }
     }
 
     #[test]
