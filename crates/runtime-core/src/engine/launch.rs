@@ -40,6 +40,8 @@ pub(crate) struct Launched<'a> {
     pid: i32,
     socket: OwnedFd,
     await_parent: bool,
+    /// The child said so already: after a fork its successor may speak before it does.
+    ready: bool,
     kept: bool,
 }
 
@@ -68,7 +70,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         Side::Parent(pid) => pid,
     };
     drop(theirs);
-    Ok(Launched { plan, pid, socket: mine, await_parent, kept: false })
+    Ok(Launched { plan, pid, socket: mine, await_parent, ready: false, kept: false })
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
@@ -134,7 +136,8 @@ impl Launched<'_> {
                     mounts = false;
                 }
                 Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
-                Kind::Ready | Kind::Go => {}
+                Kind::Ready => self.ready = true,
+                Kind::Go => {}
             }
         }
         Ok(())
@@ -145,14 +148,15 @@ impl Launched<'_> {
     /// # Errors
     /// What the child reports; the process is gone then.
     pub(crate) fn ready(&mut self) -> Result<()> {
-        loop {
+        while !self.ready {
             let m = self.next()?;
             match m.kind {
-                Kind::Ready => return Ok(()),
+                Kind::Ready => self.ready = true,
                 Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
                 _ => {}
             }
         }
+        Ok(())
     }
 
     fn attach(&mut self, parent: &mut dyn Parent) -> Result<()> {
