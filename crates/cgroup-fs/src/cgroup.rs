@@ -39,6 +39,23 @@ impl FsCgroup {
         Ok(Self { layout, record })
     }
 
+    /// Whether it exists in any hierarchy.
+    pub fn exists(&self) -> bool {
+        self.homes().is_some_and(|h| h.all().any(|(_, home)| home.path.exists()))
+    }
+
+    /// What [`Cgroup::apply`] would refuse before it writes anything: values that contradict each other, or that are below what is in use
+    /// (`checkBeforeUpdate`).
+    ///
+    /// # Errors
+    /// As [`knobs::writes`]; `cannot set the memory limit lower than its current usage`.
+    pub fn check(&self, resources: &Resources<'_>) -> Result<()> {
+        let split = self.layout.split();
+        knobs::writes(resources, &split)?;
+        device::parse(&resources.devices)?;
+        self.homes().map_or(Ok(()), |homes| apply::check_all(&homes, &knobs::checks(resources, &split)))
+    }
+
     fn homes(&self) -> Option<Homes> {
         (!self.record.path.is_empty()).then(|| Homes::of(&self.layout, &self.record.path))
     }

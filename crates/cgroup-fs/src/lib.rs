@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod adopt;
 mod apply;
 mod cgroup;
 mod controller;
@@ -20,9 +21,10 @@ mod sys;
 mod tree;
 mod wait;
 
+pub use adopt::{Adoption, adopt};
 pub use cgroup::FsCgroup;
 pub use controller::{Controller, ControllerSet, Split, Version};
 pub use disabled::DisabledManager;
 pub use layout::{Hierarchy, Layout};
 pub use manager::CgroupfsManager;
-pub use path::resolve;
+pub use path::{normalise, resolve};

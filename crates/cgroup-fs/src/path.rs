@@ -14,8 +14,11 @@ pub fn resolve(cgroups_path: Option<&str>, id: &ContainerId) -> Result<String> {
     }
 }
 
-/// Checks and normalises a path below the root of a hierarchy; `what` names it in errors.
-pub(crate) fn normalise(what: &str, text: &str) -> Result<String> {
+/// Checks and normalises a path below the root of a hierarchy: a leading slash, no empty and no `.` components. `what` names it in errors.
+///
+/// # Errors
+/// As [`resolve`].
+pub fn normalise(what: &str, text: &str) -> Result<String> {
     let bad = |why: &str| Err(Error::invalid(format!("{what}: {why}: `{}`", text.escape_debug())));
     if text.contains(['\0', '\n']) {
         return bad("a cgroup's name has no NUL and no newline");

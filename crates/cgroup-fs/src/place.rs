@@ -27,7 +27,7 @@ pub(crate) fn place(layout: &Layout, path: String, request: &CgroupRequest<'_>) 
     let writes = knobs::writes(request.resources, &split)?;
     crate::device::parse(&request.resources.devices)?;
     let mut homes = Homes::of(layout, &path);
-    let mut made = Made(Vec::new());
+    let mut made = Made::default();
     let mut old = false;
     homes.v1 = make_v1(homes.v1, &writes, request.rootless, &mut made, &mut old)?;
     if let Some(home) = &mut homes.v2 {
@@ -46,12 +46,12 @@ pub(crate) fn place(layout: &Layout, path: String, request: &CgroupRequest<'_>) 
         let fd = home.dir().open("cgroup.procs", OFlags::WRONLY);
         join.push(fd.at(|| format!("open `{}`", home.dir().file("cgroup.procs").display()))?);
     }
-    made.0.clear();
+    made.keep();
     Ok(Placement { into: homes.v2.and_then(|h| h.fd), join, moved_by_manager: false, record: record(path) })
 }
 
 /// The v1 directories. Without privileges a hierarchy that cannot be written, and that nothing was asked of, is done without.
-fn make_v1(all: Vec<Home>, writes: &[Write], rootless: bool, made: &mut Made, old: &mut bool) -> Result<Vec<Home>> {
+pub(crate) fn make_v1(all: Vec<Home>, writes: &[Write], rootless: bool, made: &mut Made, old: &mut bool) -> Result<Vec<Home>> {
     let mut out = Vec::with_capacity(all.len());
     for home in all {
         let needed = writes.iter().any(|w| w.version == Version::V1 && home.controllers.contains(w.controller));
@@ -113,7 +113,7 @@ fn refuse_used(homes: &Homes) -> Result<()> {
 }
 
 /// Hands a v2 cgroup to the root user of a container (cgroup-v2.rst, "Model of Delegation").
-fn delegate(home: &Home, uid: u32, gid: u32) -> Result<()> {
+pub(crate) fn delegate(home: &Home, uid: u32, gid: u32) -> Result<()> {
     let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let Some(fd) = &home.fd else { return Ok(()) };
     let own = |fd: &OwnedFd, file: &str| match chownat(fd.as_fd(), file, owner.0, owner.1, AtFlags::EMPTY_PATH) {
@@ -139,11 +139,17 @@ fn beside(own: &str, name: &str) -> Option<String> {
 }
 
 /// Directories to remove again, in the order they were made.
-struct Made(Vec<PathBuf>);
+#[derive(Default)]
+pub(crate) struct Made(Vec<PathBuf>);
 
 impl Made {
+    /// Everything went well: nothing is removed.
+    pub(crate) fn keep(&mut self) {
+        self.0.clear();
+    }
+
     /// Makes a cgroup, and its parents where they are missing; `false` where it was there.
-    fn mkdir(&mut self, home: &Home) -> Result<bool> {
+    pub(crate) fn mkdir(&mut self, home: &Home) -> Result<bool> {
         let what = |p: &Path| format!("create cgroup directory `{}`", p.display());
         let mut result = self.one(&home.path);
         // A parent may vanish with the last container in it at any moment.
