@@ -111,7 +111,7 @@ fn terminal_works_without_one_on_stdin() {
 
 #[test]
 fn exec_with_a_terminal() {
-    let t = behaviour!();
+    let t = behaviour!(Need::CrunDiffers("exec-terminal-as-error"));
     let c = t.container();
     c.sleeping();
     let (mut pty, side) = Pty::open(25, 81);
