@@ -70,6 +70,7 @@ fn features(runner: &Runner, part: &mut Part) {
         ("pinnace-runtime-core", ""),
         ("pinnace-cli", ""),
         ("pinnace-cli", "cgroup-fs"),
+        ("pinnace-cli", "cgroup-systemd"),
         ("pinnace-cli", "seccomp"),
         ("pinnace-cli", "cgroup-fs,seccomp,trap-alloc"),
     ] {

@@ -15,7 +15,7 @@ fn options() -> clap::Command {
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     args::operands(m, "features", 0, 0)?;
-    let features = Features::of(&wire::backends(), annotations(context.persona));
+    let features = Features::of(&wire::backends(&context.root), annotations(context.persona));
     output::print(&output::pretty(&features)?)?;
     Ok(0)
 }
@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn the_document_has_every_key_of_the_specification() {
-        let v = serde_json::to_value(Features::of(&wire::backends(), annotations(Persona::Crun))).unwrap();
+        let v = serde_json::to_value(Features::of(&wire::backends(std::path::Path::new("/run/crun")), annotations(Persona::Crun))).unwrap();
         for key in ["ociVersionMin", "ociVersionMax", "hooks", "mountOptions", "linux", "annotations", "potentiallyUnsafeConfigAnnotations"]
         {
             assert!(v.get(key).is_some(), "{key}");

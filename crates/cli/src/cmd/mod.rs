@@ -65,7 +65,7 @@ pub(crate) struct Context {
 
 impl Context {
     fn runtime(&self) -> Runtime {
-        Runtime::new(self.root.clone(), wire::backends())
+        Runtime::new(self.root.clone(), wire::backends(&self.root))
     }
 }
 
