@@ -212,8 +212,8 @@ impl Bus {
         }
     }
 
-    /// The next message; ends of jobs are kept.
-    fn next(&mut self, clock: &Clock) -> Result<Incoming, Failure> {
+    /// The bytes of the next message.
+    fn take(&mut self, clock: &Clock) -> Result<Vec<u8>, Failure> {
         let length = loop {
             if let Some(prelude) = self.inbox.first_chunk::<PRELUDE>() {
                 break wire::length(prelude).map_err(Failure::Garbled)?.max(PRELUDE);
@@ -224,7 +224,12 @@ impl Bus {
             self.receive(clock)?;
         }
         let rest = self.inbox.split_off(length);
-        let message = wire::read(std::mem::replace(&mut self.inbox, rest)).map_err(Failure::Garbled)?;
+        Ok(std::mem::replace(&mut self.inbox, rest))
+    }
+
+    /// The next message; ends of jobs are kept.
+    fn next(&mut self, clock: &Clock) -> Result<Incoming, Failure> {
+        let message = wire::read(self.take(clock)?).map_err(Failure::Garbled)?;
         if let Incoming::Signal { member, body } = &message
             && member == "JobRemoved"
             && let Some((_, job, _, result)) = body.read::<(u32, ObjectPath<'_>, &str, &str)>()
@@ -279,5 +284,22 @@ impl Bus {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(e) => Err(Failure::System(e)),
         }
+    }
+}
+
+/// For tests: the life of a service.
+#[cfg(test)]
+impl Bus {
+    pub(crate) fn own_name(&mut self, name: &str, clock: &Clock) -> Result<(), Failure> {
+        self.call(&BUS.method("RequestName"), &(name, 0_u32), clock).map(drop)
+    }
+
+    pub(crate) fn next_bytes(&mut self, clock: &Clock) -> Result<Vec<u8>, Failure> {
+        self.take(clock)
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8], clock: &Clock) -> Result<(), Failure> {
+        self.out.extend_from_slice(bytes);
+        self.flush(clock)
     }
 }

@@ -6,6 +6,8 @@ mod annotations;
 mod bus;
 mod cgroup;
 mod devices;
+#[cfg(test)]
+mod fake;
 mod gvariant;
 mod manager;
 mod missing;

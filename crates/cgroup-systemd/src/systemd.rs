@@ -75,10 +75,12 @@ impl Link {
     /// As [`connect`](Self::connect), with the connection that [`Talk::keep`] left.
     pub(crate) fn resume(&self, user: bool) -> Result<Talk<'_>> {
         let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match kept {
-            Some((whose, bus)) if whose == user => Ok(Talk { link: self, user, bus, clock: Clock::start(self.patience) }),
-            _ => self.connect(user),
+        if let Some((whose, bus)) = kept
+            && whose == user
+        {
+            return Ok(Talk { link: self, user, bus, clock: Clock::start(self.patience) });
         }
+        self.connect(user)
     }
 
     /// Words a failure; `silence` says what it means when the deadline passed.
@@ -252,3 +254,6 @@ impl Talk<'_> {
 fn names(text: &str, name: &str) -> bool {
     text.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name)
 }
+
+#[cfg(test)]
+mod tests;

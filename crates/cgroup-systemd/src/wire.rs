@@ -170,3 +170,112 @@ pub(crate) fn read(bytes: Vec<u8>) -> Result<Incoming, String> {
         _ => Incoming::Other,
     })
 }
+
+/// For tests: the other side's messages.
+#[cfg(test)]
+mod other_side {
+    use super::*;
+
+    const SENDER: u8 = 7;
+
+    fn fields(body: Signature, mut fields: Vec<(u8, Field<'static>)>, length: usize) -> Vec<(u8, Field<'static>)> {
+        if length > 0 {
+            fields.push((SIGNATURE, Field::Signature(body.to_string_no_parens())));
+        }
+        fields
+    }
+
+    fn to(destination: &str) -> Vec<(u8, Field<'static>)> {
+        let plain = (!destination.is_empty()).then(|| (DESTINATION, Field::Plain(Variant::from(destination.to_owned()))));
+        plain.into_iter().collect()
+    }
+
+    pub(crate) fn answer<B: Serialize + DynamicType>(serial: u32, destination: &str, body: &B) -> zbus::Result<Vec<u8>> {
+        let bytes = to_bytes(Context::new(LE, 0), body)?;
+        let mut list = to(destination);
+        list.push((REPLY_SERIAL, Field::Plain(Variant::U32(serial))));
+        message(RETURN, 1, fields(body.signature(), list, bytes.bytes().len()), bytes.bytes())
+    }
+
+    pub(crate) fn refusal(serial: u32, destination: &str, name: &str, text: &str) -> zbus::Result<Vec<u8>> {
+        let bytes = to_bytes(Context::new(LE, 0), &(text,))?;
+        let mut list = to(destination);
+        list.push((REPLY_SERIAL, Field::Plain(Variant::U32(serial))));
+        list.push((ERROR_NAME, Field::Plain(Variant::from(name.to_owned()))));
+        message(ERROR, 1, fields((text,).signature(), list, bytes.bytes().len()), bytes.bytes())
+    }
+
+    pub(crate) fn signal<B: Serialize + DynamicType>(member: &str, body: &B) -> zbus::Result<Vec<u8>> {
+        let bytes = to_bytes(Context::new(LE, 0), body)?;
+        let list = vec![
+            (PATH, Field::Plain(Variant::ObjectPath(ObjectPath::try_from("/org/freedesktop/systemd1")?))),
+            (INTERFACE, Field::Plain(Variant::from("org.freedesktop.systemd1.Manager"))),
+            (MEMBER, Field::Plain(Variant::from(member.to_owned()))),
+        ];
+        message(SIGNAL, 1, fields(body.signature(), list, bytes.bytes().len()), bytes.bytes())
+    }
+
+    /// Serial, sender, member and arguments of a call; `None` for another message.
+    pub(crate) fn read_call(bytes: Vec<u8>) -> Option<(u32, String, String, Body)> {
+        let data = Data::new(bytes, Context::new(LE, 0));
+        let (header, end): (Header<'_>, usize) = data.deserialize().ok()?;
+        let text = |code| match header.6.iter().find(|(c, _)| *c == code) {
+            Some((_, Variant::Str(s))) => s.as_str().to_owned(),
+            _ => String::new(),
+        };
+        let body = data.bytes()[end.next_multiple_of(8).min(data.bytes().len())..].to_vec();
+        (header.1 == CALL).then(|| (header.5, text(SENDER), text(MEMBER), Body(Data::new(body, Context::new(LE, 0)))))
+    }
+}
+#[cfg(test)]
+pub(crate) use other_side::{answer, read_call, refusal, signal};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_call_comes_back_and_its_signature_has_no_brackets() {
+        let on = Object { destination: "a.b", path: "/c", interface: "d.e" };
+        let bytes = call(9, &on.method("F"), &("x", 7_u32, vec![("n", Variant::from("v"))])).unwrap();
+        assert_eq!(length(bytes.first_chunk().unwrap()).unwrap(), bytes.len());
+        assert!(bytes.windows(9).any(|w| w == b"\x07sua(sv)\0"), "{bytes:?}");
+        let (serial, _, member, body) = read_call(bytes).unwrap();
+        assert_eq!((serial, member.as_str()), (9, "F"));
+        assert_eq!(body.read::<(&str, u32)>().unwrap(), ("x", 7));
+        let empty = call(1, &on.method("F"), &()).unwrap();
+        assert_eq!(length(empty.first_chunk().unwrap()).unwrap(), empty.len());
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_refused() {
+        let mut p = [0_u8; PRELUDE];
+        assert_eq!(length(&p).unwrap_err(), "what comes from the bus is no D-Bus message");
+        (p[0], p[3]) = (b'l', 1);
+        assert_eq!(length(&p).unwrap(), PRELUDE);
+        p[7] = 0xff;
+        assert_eq!(length(&p).unwrap_err(), "the bus sends a message that is too long");
+        (p[0], p[7], p[4]) = (b'B', 0, 0xff);
+        assert!(length(&p).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_is_too_odd(at in 0..120_usize, byte: u8, cut in 0..200_usize) {
+            let mut bytes = refusal(3, ":1.1", "some.Error", "text").unwrap();
+            let at = at % bytes.len();
+            bytes[at] = byte;
+            bytes.truncate(cut.max(PRELUDE));
+            let _ = read(bytes);
+        }
+
+        #[test]
+        fn no_bytes_are_too_odd(bytes in proptest::collection::vec(any::<u8>(), 16..128)) {
+            let mut bytes = bytes;
+            (bytes[0], bytes[3]) = (b'l', 1);
+            let _ = length(bytes.first_chunk().unwrap());
+            let _ = read(bytes);
+        }
+    }
+}
