@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub setgroups_denied: bool,
     /// Ranges of /etc/subuid and /etc/subgid; read only when default id maps are needed.
     pub subordinate: Subordinate,
+    /// SELinux is enabled; asked only when there is a label to set.
+    pub selinux: bool,
     /// How cgroups are mounted; read only when the container mounts them.
     pub cgroups: CgroupLayout,
 }
@@ -88,6 +90,7 @@ impl Facts {
             initial_userns,
             setgroups_denied: !initial_userns && read(proc, c"self/setgroups")?.starts_with(b"deny"),
             subordinate: if default_maps { subordinate(euid)? } else { Subordinate::default() },
+            selinux: linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()) && selinux(),
             cgroups: if mounts_cgroups { cgroup_layout(proc)? } else { CgroupLayout::default() },
         })
     }
@@ -149,6 +152,13 @@ fn ranges(text: &str, uid: u32, name: Option<&str>) -> Vec<(u32, u32)> {
             (mine && count > 0 && f.next().is_none()).then_some((start, count))
         })
         .collect()
+}
+
+/// Whether selinuxfs is where the system mounts it when SELinux is enabled.
+fn selinux() -> bool {
+    const SELINUX_MAGIC: u32 = 0xf97c_ff8c;
+    // The magic does not fit the field's sign on 32-bit architectures.
+    rustix::fs::statfs(c"/sys/fs/selinux").is_ok_and(|st| st.f_type as u32 == SELINUX_MAGIC)
 }
 
 fn cgroup_layout(proc: &OwnedFd) -> Result<CgroupLayout> {

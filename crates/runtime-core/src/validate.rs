@@ -184,7 +184,6 @@ fn not_yet(linux: &Linux<'_>) -> Result<()> {
         (linux.intel_rdt.is_some(), "linux.intelRdt"),
         (!linux.net_devices.is_empty(), "linux.netDevices"),
         (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-        (linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()), "linux.mountLabel"),
     ];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, field)) => Err(Error::new(crate::ErrorKind::Unsupported, format!("{field}: not supported by this version"))),
@@ -243,7 +242,6 @@ mod tests {
             (r#"{"timeOffsets":{"boottime":{}}}"#, "", "linux.timeOffsets: require a new time namespace"),
             ("{}", r#","hooks":{"poststop":[{"path":"x"}]}"#, "hooks.poststop[0].path: `x` is not an absolute path"),
             ("{}", r#","hooks":{"prestart":[{"path":"/x","timeout":0}]}"#, "hooks.prestart[0].timeout: 0 is not above zero"),
-            (r#"{"mountLabel":"x"}"#, "", "linux.mountLabel: not supported by this version"),
             (
                 r#"{"resources":{"hugepageLimits":[{"pageSize":"64kB","limit":1}]}}"#,
                 "",

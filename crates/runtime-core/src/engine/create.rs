@@ -142,8 +142,13 @@ impl<'a> Container<'a> {
         let placement = manager.place(&request)?;
         let mut cgroup = CgroupGuard { manager, placement: &placement, armed: true };
         let gate = mode.waits().then(|| Gate::make(&dir)).transpose()?;
-        let sources =
-            Sources { root: &self.runtime.root, cgroup: &placement.record.path, console: console.map(Destination::socket), init: 0 };
+        let sources = Sources {
+            proc: self.proc,
+            root: &self.runtime.root,
+            cgroup: &placement.record.path,
+            console: console.map(Destination::socket),
+            init: 0,
+        };
         let slots = slots::open(&self.plan.opens, &sources)?;
         let waits_for = gate.as_ref().map_or(wire::Gate::Parent, |gate| wire::Gate::Fifo(gate.reader().as_raw_fd()));
         let setup = Setup {

@@ -48,8 +48,13 @@ impl Runtime {
         let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
         let console = console(&process, options)?;
         let supervisor = if options.detach { None } else { Some(Supervisor::prepare(true)?) };
-        let sources =
-            Sources { root: &self.root, cgroup: &record.cgroup.path, console: console.as_ref().map(Destination::socket), init: record.pid };
+        let sources = Sources {
+            proc: &proc,
+            root: &self.root,
+            cgroup: &record.cgroup.path,
+            console: console.as_ref().map(Destination::socket),
+            init: record.pid,
+        };
         let slots = slots::open(&plan.opens, &sources)?;
         let setup = Setup {
             proc: &proc,

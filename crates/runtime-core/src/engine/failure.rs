@@ -5,7 +5,7 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::init::wire::{Code, Message};
-use crate::plan::step::{Step, lossy};
+use crate::plan::step::{Bind, MountKind, Step, lossy};
 
 /// The error of a failed step.
 pub(crate) fn word(steps: &[Step], m: &Message) -> Error {
@@ -45,8 +45,17 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
         Code::ScriptInterpreter => missing(&what, &format!("the interpreter `{detail}` is missing")),
         Code::Detail => format!("{what}: {detail}"),
         Code::Unsafe => format!("{what}: a path leads where it must not (symbolic link or race)"),
+        Code::WrongType if copies_link(step) => format!("symlink `{}` already exists with a different content", destination(step)),
         Code::WrongType => format!("{what}: something of another type is in the way"),
     }
+}
+
+fn copies_link(step: &Step) -> bool {
+    matches!(step, Step::Mount(m) if matches!(m.kind, MountKind::Bind(Bind { copy_link: true, .. })))
+}
+
+fn destination(step: &Step) -> &str {
+    if let Step::Mount(m) = step { &m.shown } else { "" }
 }
 
 /// What is missing, then crun's ``exec container process (missing dynamic library?) `X` ``, behind which the error's text follows.

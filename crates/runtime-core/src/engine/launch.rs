@@ -12,6 +12,7 @@ use crate::plan::step::Step;
 use crate::sys::{self, Errno, Side};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// Everything a launch uses beside the plan.
@@ -56,6 +57,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         socket: theirs.as_raw_fd(),
         proc: setup.proc.as_raw_fd(),
         join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
+        cgroup: CString::new(&*setup.placement.record.path).map_err(|_| Error::other("the cgroup's path contains a NUL byte"))?,
         await_parent,
         gate: setup.gate,
         seccomp: setup.seccomp.map(|f| (f.program, f.flags)),

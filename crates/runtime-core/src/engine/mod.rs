@@ -9,6 +9,7 @@ mod failure;
 mod first;
 mod freeze;
 mod hooks;
+mod idmap;
 mod kill;
 mod launch;
 mod options;

@@ -1,6 +1,7 @@
 //! The child: it walks the plan's steps and makes system calls on data laid out before the clone. It does not allocate, lock, format, log
 //! or unwind; a trapping allocator in the test build proves the first. Not here: which steps there are (`plan`), words (`engine::failure`).
 
+mod classic;
 mod copy_up;
 mod exec;
 mod home;
@@ -70,6 +71,10 @@ struct Child<'a> {
     /// Mounts of this namespace that cover masked files and directories, of which copies can be made.
     mask_file: Option<RawFd>,
     mask_directory: Option<RawFd>,
+    /// Mounts are made with mount(2), since a call for detached ones is missing.
+    classic: bool,
+    /// Where such a mount is made, while there is one.
+    stage: Option<RawFd>,
     /// Nobody reads the socket any more.
     late: bool,
     /// The executable found.
@@ -100,6 +105,8 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
         cwd_pending: false,
         mask_file: None,
         mask_directory: None,
+        classic: false,
+        stage: None,
         late: false,
         exe: resolve::PathBuffer::new(),
         home: resolve::PathBuffer::new(),
@@ -139,7 +146,7 @@ impl Child<'_> {
             Step::Root { path, private_parents } => self.root_mount(path, *private_parents),
             Step::RootDirectory { path } => self.root_directory(path),
             Step::Mount(m) => self.mount(m),
-            Step::SetAttrs { slot, set, .. } => Ok(sys::mount_setattr(self.slots[*slot], false, *set, 0, 0)?),
+            Step::SetAttrs { slot, set, .. } => self.set_attributes(self.slots[*slot], *set),
             Step::Device(d) => self.device(d),
             Step::Symlink { target, dest } => self.symlink(target, dest),
             Step::Mask { dest, by } => self.mask(dest, *by),
@@ -149,7 +156,7 @@ impl Child<'_> {
             Step::Domainname(name) => Ok(sys::setdomainname(name.to_bytes())?),
             Step::Mounted => self.tell(Kind::Mounted).and_then(|()| self.await_go()),
             Step::Hook(h) => self.hook(h),
-            Step::RootReadonly => Ok(sys::mount_setattr(self.root, false, root::READ_ONLY, 0, 0)?),
+            Step::RootReadonly => self.set_attributes(self.root, root::READ_ONLY),
             Step::Directory { path } => self.directory(path),
             Step::Pivot { how, propagation } => self.pivot(*how, *propagation),
             _ => self.process_step(step),

@@ -1,9 +1,9 @@
 //! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
 
-use super::{Child, Done, Fail, done_with, resolve, wire::Code};
+use super::{Child, Done, Fail, PATH_MAX, classic::Change, done_with, resolve, resolve::PathBuffer, wire::Code};
 use crate::plan::mount_flags::LOCKED_DOWN;
-use crate::plan::step::{FsMount, Masks, MountKind, MountStep, Source};
-use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, Errno, OPEN_TREE_CLONE};
+use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, Masks, MountKind, MountStep, Source};
+use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, Errno, OPEN_TREE_CLONE};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
@@ -11,31 +11,94 @@ const MS_REC: u64 = libc::MS_REC;
 
 impl Child<'_> {
     pub(super) fn mount(&mut self, m: &MountStep) -> Done {
-        let (tree, is_fs) = match &m.kind {
-            MountKind::Bind { source: Source::Slot(slot), .. } => (self.slots[*slot], false),
-            MountKind::Bind { source: Source::Path(path), recursive } => (clone_tree(libc::AT_FDCWD, path, *recursive)?, false),
-            MountKind::Fs(f) => self.new_fs(f, m.attrs.set)?,
+        self.with_fallback(|c| match &m.kind {
+            MountKind::Bind(bind) => c.bind_mount(m, bind),
+            MountKind::Idmapped { slot } => c.idmapped_mount(m, c.slots[*slot]),
+            MountKind::Fs(f) => {
+                let (tree, replaced) = c.new_fs(f, m.attrs.set)?;
+                let target = c.target(m, tree, true)?;
+                if !replaced {
+                    c.fill(m, f, tree, target)?;
+                }
+                // A new file system got its attributes when it was made.
+                c.finish(m, Attrs::default(), tree, target)
+            }
+            MountKind::Remount(options) => c.remount(m, options),
+        })
+    }
+
+    fn bind_mount(&mut self, m: &MountStep, bind: &Bind) -> Done {
+        let tree = match bind.slot.map(|slot| self.slots[slot]) {
+            Some(tree) if tree >= 0 && !self.classic => tree,
+            _ => self.source(&bind.source, bind.recursive, bind.link)?,
         };
-        let target = self.target(m, tree, is_fs)?;
-        if let MountKind::Fs(f) = &m.kind {
-            self.fill(m, f, tree, target)?;
+        if bind.copy_link && sys::fstat(tree)?.mode & libc::S_IFMT == libc::S_IFLNK {
+            return self.copy_link(m, tree);
         }
-        // A new file system got its attributes when it was made.
-        let attrs = if is_fs { Default::default() } else { m.attrs };
+        let target = self.target(m, tree, false)?;
+        self.finish(m, m.attrs, tree, target)
+    }
+
+    fn source(&mut self, source: &Source, recursive: bool, link: bool) -> Result<RawFd, Fail> {
+        let mount_point = match source {
+            Source::Path(path) => return self.tree(libc::AT_FDCWD, path, recursive, link),
+            Source::Cgroup(mount_point) => mount_point,
+        };
+        let own = self.wire.cgroup.to_bytes();
+        let mut path = PathBuffer::new();
+        path.set(&[mount_point.to_bytes(), own])?;
+        let tree = self.tree(libc::AT_FDCWD, path.as_c_str(), recursive, link)?;
+        if own.is_empty() || own == b"/" {
+            // The whole hierarchy shows every container's cgroup; it is not for this one to write to (CVE-2023-25809).
+            self.change(tree, recursive, Change { set: super::root::READ_ONLY, ..Change::default() })?;
+        }
+        Ok(tree)
+    }
+
+    /// The link itself, made anew: what it leads to is for the container to find.
+    fn copy_link(&mut self, m: &MountStep, link: RawFd) -> Done {
+        let (mut text, mut there) = ([0; PATH_MAX], [0; PATH_MAX]);
+        // One byte stays as the end mark.
+        let length = sys::readlinkat(link, c"", &mut text[..PATH_MAX - 1])?;
+        let target = CStr::from_bytes_until_nul(&text).map_err(|_| Errno(libc::ENAMETOOLONG))?;
+        let (dir, name) = resolve::parent(self.root, &m.dest)?;
+        match sys::symlinkat(target, dir, name) {
+            Err(Errno(libc::EEXIST)) => match sys::readlinkat(dir, name, &mut there) {
+                Ok(n) if there[..n] == text[..length] => {}
+                _ => return Err(Fail::new(libc::EEXIST, Code::WrongType)),
+            },
+            r => r?,
+        }
+        self.clear_stage()
+    }
+
+    /// A mount with an id map can only have come from the parent, detached: mount(2) knows none.
+    fn idmapped_mount(&mut self, m: &MountStep, tree: RawFd) -> Done {
+        let classic = std::mem::replace(&mut self.classic, false);
+        let directory = sys::fstat(tree)?.is_dir();
+        let target = self.target(m, tree, directory)?;
+        let done = self.finish(m, m.attrs, tree, target);
+        self.classic = classic;
+        done
+    }
+
+    /// Attributes of its own, then the mount is put in its place.
+    fn finish(&mut self, m: &MountStep, attrs: Attrs, tree: RawFd, target: RawFd) -> Done {
         let (once, tree_wide) = match m.propagation & MS_REC {
             0 => (m.propagation, 0),
             _ => (0, m.propagation & !MS_REC),
         };
         if !attrs.is_empty() || once != 0 {
-            sys::mount_setattr(tree, false, attrs.set, attrs.clear, once)?;
+            self.change(tree, false, Change { set: attrs.set, clear: attrs.clear, propagation: once })?;
         }
         if !m.recursive_attrs.is_empty() || tree_wide != 0 {
-            sys::mount_setattr(tree, true, m.recursive_attrs.set, m.recursive_attrs.clear, tree_wide)?;
+            let Attrs { set, clear } = m.recursive_attrs;
+            self.change(tree, true, Change { set, clear, propagation: tree_wide })?;
         }
-        sys::move_mount(tree, target)?;
+        self.attach(tree, target)?;
         done_with(target);
         if matches!(m.dest.to_bytes(), b"" | b"dev") {
-            self.fresh_dev = is_fs && !m.dest.is_empty();
+            self.fresh_dev = matches!(m.kind, MountKind::Fs(_)) && !m.dest.is_empty();
             self.dev = self.fresh_dev.then_some(tree);
         }
         match m.keep {
@@ -46,6 +109,28 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Changes the mount that is at the destination.
+    fn remount(&mut self, m: &MountStep, options: &FsOptions) -> Done {
+        let follow = if m.on_link { libc::O_NOFOLLOW } else { 0 };
+        let mount = resolve::open(self.root, &m.dest, libc::O_PATH | follow, m.no_symlinks)?;
+        if options.flags != 0 || !options.pairs.is_empty() {
+            self.reconfigure(mount, options)?;
+        }
+        for (attrs, recursive) in [(m.attrs, false), (m.recursive_attrs, true)] {
+            let propagation = if recursive == (m.propagation & MS_REC != 0) { m.propagation & !MS_REC } else { 0 };
+            if !attrs.is_empty() || propagation != 0 {
+                self.change(mount, recursive, Change { set: attrs.set, clear: attrs.clear, propagation })?;
+            }
+        }
+        done_with(mount);
+        Ok(())
+    }
+
+    /// Sets attributes of a mount that is in its place.
+    pub(super) fn set_attributes(&mut self, mount: RawFd, set: u64) -> Done {
+        self.with_fallback(|c| c.change(mount, false, Change { set, ..Change::default() }))
+    }
+
     /// The mount point, made when missing: a directory for a directory, a file for anything else.
     fn target(&self, m: &MountStep, tree: RawFd, is_fs: bool) -> Result<RawFd, Fail> {
         // Most mount points of a container lie in its new and empty /dev: there they are made without looking first.
@@ -54,7 +139,8 @@ impl Child<'_> {
         {
             return Ok(sys::openat(dev, name, libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?);
         }
-        match resolve::open(self.root, &m.dest, libc::O_PATH, m.no_symlinks) {
+        let follow = if m.on_link { libc::O_NOFOLLOW } else { 0 };
+        match resolve::open(self.root, &m.dest, libc::O_PATH | follow, m.no_symlinks) {
             Err(Errno(libc::ENOENT)) if is_fs || sys::fstat(tree)?.is_dir() => resolve::make_dirs(self.root, &m.dest, m.no_symlinks),
             Err(Errno(libc::ENOENT)) => resolve::ensure_file(self.root, &m.dest),
             Err(Errno(libc::ELOOP)) => Err(Fail::new(libc::ELOOP, Code::Unsafe)),
@@ -62,31 +148,44 @@ impl Child<'_> {
         }
     }
 
-    /// What a tmpfs takes over from the directory it covers.
+    /// What a tmpfs takes over from the directory it covers, and the label of what takes none when it is made.
     fn fill(&mut self, m: &MountStep, f: &FsMount, tree: RawFd, target: RawFd) -> Done {
-        if f.mode_of_target {
+        if f.mode_of_target || f.label.is_some() {
             let root = sys::openat(tree, c".", libc::O_RDONLY | libc::O_DIRECTORY, 0)?;
-            sys::fchmod(root, sys::fstat(target)?.mode & 0o7777)?;
+            if f.mode_of_target {
+                sys::fchmod(root, sys::fstat(target)?.mode & 0o7777)?;
+            }
+            if let Some(label) = &f.label {
+                sys::fsetxattr(root, c"security.selinux", label.to_bytes())?;
+            }
             sys::close(root);
         }
         if f.copy_up { self.copy_up(&m.dest, tree) } else { Ok(()) }
     }
 
-    /// A detached mount of a new file system, or of what is bound instead where the kernel refuses one. The second value says which.
+    /// A new file system, or what is bound instead where the kernel refuses one. The second value says that it is the latter.
     fn new_fs(&mut self, f: &FsMount, attrs: u64) -> Result<(RawFd, bool), Fail> {
+        let refused = match self.made_fs(f, attrs) {
+            Err(Fail { errno: libc::EPERM | libc::EBUSY, .. }) if f.instead.is_some() => &f.instead,
+            r => return r.map(|tree| (tree, false)),
+        };
+        // What the kernel had to say is settled.
+        self.detail_len = 0;
+        let Some(instead) = refused else { return Err(Errno(libc::EPERM).into()) };
+        let tree = self.source(&instead.source, true, false)?;
+        self.change(tree, true, Change { set: attrs | instead.attrs, ..Change::default() })?;
+        Ok((tree, true))
+    }
+
+    fn made_fs(&mut self, f: &FsMount, attrs: u64) -> Result<RawFd, Fail> {
+        if self.classic {
+            return self.classic_new(&f.fstype, &f.source, f.options.flags, &f.options.data, attrs);
+        }
         let fs = sys::fsopen(&f.fstype)?;
         let made = configure(fs, f).and_then(|()| sys::fsmount(fs, attrs));
-        let result = match (made, &f.instead) {
-            (Ok(tree), _) => Ok((tree, true)),
-            (Err(Errno(libc::EPERM | libc::EBUSY)), Some(path)) => {
-                let tree = clone_tree(libc::AT_FDCWD, path, true)?;
-                sys::mount_setattr(tree, true, attrs | super::root::READ_ONLY, 0, 0)?;
-                Ok((tree, true))
-            }
-            (Err(e), _) => Err(self.with_kernel_log(fs, e)),
-        };
+        let made = made.map_err(|e| self.with_kernel_log(fs, e));
         done_with(fs);
-        result
+        made
     }
 
     /// The kernel's own words about a failed fsopen(2) context: `e tmpfs: Unknown parameter 'x'`.
@@ -106,15 +205,23 @@ impl Child<'_> {
             Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
             r => r?,
         };
+        self.with_fallback(|c| c.cover(target, by))?;
+        done_with(target);
+        Ok(())
+    }
+
+    /// Covers the path behind `target`.
+    fn cover(&mut self, target: RawFd, by: Option<Masks>) -> Done {
         let directory = sys::fstat(target)?.is_dir();
         let first = if directory { self.mask_directory } else { self.mask_file };
-        let tree = match (first, by) {
-            (Some(first), _) => clone_tree(first, c"", false)?,
-            (None, Some(by)) => self.slots[if directory { by.empty } else { by.null }],
-            (None, None) if directory => empty_directory()?,
-            (None, None) => null_device()?,
+        let slot = by.map(|by| self.slots[if directory { by.empty } else { by.null }]).filter(|fd| *fd >= 0 && !self.classic);
+        let tree = match (first, slot) {
+            (Some(first), _) => self.tree(first, c"", false, false)?,
+            (None, Some(tree)) => tree,
+            (None, None) if directory => self.empty_directory()?,
+            (None, None) => self.null_device()?,
         };
-        sys::move_mount(tree, target)?;
+        self.attach(tree, target)?;
         if first.is_some() {
             done_with(tree);
         } else if directory {
@@ -122,7 +229,6 @@ impl Child<'_> {
         } else {
             self.mask_file = Some(tree);
         }
-        done_with(target);
         Ok(())
     }
 
@@ -131,39 +237,46 @@ impl Child<'_> {
             Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
             r => r?,
         };
-        let tree = clone_tree(target, c"", true)?;
-        sys::mount_setattr(tree, true, super::root::READ_ONLY, 0, 0)?;
-        sys::move_mount(tree, target)?;
-        done_with(tree);
+        self.with_fallback(|c| {
+            let tree = c.tree(target, c"", true, false)?;
+            c.change(tree, true, Change { set: super::root::READ_ONLY, ..Change::default() })?;
+            c.attach(tree, target)?;
+            done_with(tree);
+            Ok(())
+        })?;
         done_with(target);
         Ok(())
     }
-}
 
-/// An empty file system that cannot be written to.
-fn empty_directory() -> Result<RawFd, Errno> {
-    let fs = sys::fsopen(c"tmpfs")?;
-    let made = sys::fsconfig_set(fs, c"mode", Some(c"555")).and_then(|()| sys::fsconfig_create(fs));
-    let tree = made.and_then(|()| sys::fsmount(fs, LOCKED_DOWN));
-    sys::close(fs);
-    tree
-}
+    /// An empty file system that cannot be written to.
+    fn empty_directory(&mut self) -> Result<RawFd, Fail> {
+        if self.classic {
+            return self.classic_new(c"tmpfs", c"tmpfs", 0, c"mode=555", LOCKED_DOWN);
+        }
+        let fs = sys::fsopen(c"tmpfs")?;
+        let made = sys::fsconfig_set(fs, c"mode", Some(c"555")).and_then(|()| sys::fsconfig_create(fs));
+        let tree = made.and_then(|()| sys::fsmount(fs, LOCKED_DOWN));
+        sys::close(fs);
+        Ok(tree?)
+    }
 
-/// The null device of the tree the process still sees, verified: nothing else may hide files.
-fn null_device() -> Result<RawFd, Fail> {
-    let tree = clone_tree(libc::AT_FDCWD, c"/dev/null", false)?;
-    if sys::fstat(tree)?.is_char(1, 3) { Ok(tree) } else { Err(Fail::new(0, Code::WrongType)) }
+    /// The null device of the tree the process still sees, verified: nothing else may hide files.
+    fn null_device(&mut self) -> Result<RawFd, Fail> {
+        let tree = self.tree(libc::AT_FDCWD, c"/dev/null", false, false)?;
+        if sys::fstat(tree)?.is_char(1, 3) { Ok(tree) } else { Err(Fail::new(0, Code::WrongType)) }
+    }
 }
 
 /// A detached copy of the tree at a path, or at the descriptor itself where the path is empty.
-pub(super) fn clone_tree(dir: RawFd, path: &CStr, recursive: bool) -> Result<RawFd, Errno> {
+pub(super) fn clone_tree(dir: RawFd, path: &CStr, recursive: bool, link: bool) -> Result<RawFd, Errno> {
     let empty = if path.is_empty() { AT_EMPTY_PATH } else { 0 };
-    sys::open_tree(dir, path, OPEN_TREE_CLONE | empty | if recursive { AT_RECURSIVE } else { 0 })
+    let link = if link { AT_SYMLINK_NOFOLLOW } else { 0 };
+    sys::open_tree(dir, path, OPEN_TREE_CLONE | empty | link | if recursive { AT_RECURSIVE } else { 0 })
 }
 
 fn configure(fs: RawFd, f: &FsMount) -> Result<(), Errno> {
     sys::fsconfig_set(fs, c"source", Some(&f.source))?;
-    for (key, value) in &f.options {
+    for (key, value) in &f.options.pairs {
         sys::fsconfig_set(fs, key, value.as_deref())?;
     }
     sys::fsconfig_create(fs)

@@ -1,6 +1,6 @@
 //! Device nodes and links of the container. Not here: bind mounts of the configuration.
 
-use super::{Child, Done, Fail, done_with, mounts::clone_tree, resolve, wire::Code};
+use super::{Child, Done, Fail, classic::Change, done_with, resolve, wire::Code};
 use crate::plan::step::DeviceStep;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -13,7 +13,7 @@ impl Child<'_> {
     pub(super) fn device(&mut self, d: &DeviceStep) -> Done {
         let (dir, name) = self.place(&d.dest)?;
         if let Some(source) = &d.bind {
-            return bind_device(dir, name, source, d);
+            return self.with_fallback(|c| c.bind_device(dir, name, source, d));
         }
         match sys::mknodat(dir, name, d.mode, d.rdev) {
             Ok(()) if d.uid != 0 || d.gid != 0 => Ok(sys::fchownat(dir, name, d.uid, d.gid, 0)?),
@@ -48,36 +48,36 @@ impl Child<'_> {
         let name = dest.to_bytes_with_nul().strip_prefix(b"dev/").filter(|name| !name.contains(&b'/'))?;
         self.dev.zip(CStr::from_bytes_with_nul(name).ok())
     }
+
+    /// A user namespace cannot make device nodes: the host's is bound over an empty file.
+    fn bind_device(&mut self, dir: RawFd, name: &CStr, source: &CStr, d: &DeviceStep) -> Done {
+        let target = match resolve::make_file(dir, name) {
+            Err(Errno(libc::EEXIST)) => {
+                let fd = sys::openat(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
+                let there = sys::fstat(fd)?;
+                if same_node(&there, d) {
+                    return Ok(());
+                }
+                if !there.is_regular() {
+                    return Err(Fail::new(libc::EEXIST, Code::WrongType));
+                }
+                fd
+            }
+            r => r?,
+        };
+        let tree = self.tree(libc::AT_FDCWD, source, false, false)?;
+        if !same_node(&sys::fstat(tree)?, d) {
+            return Err(Fail::new(libc::ENODEV, Code::WrongType));
+        }
+        self.change(tree, false, Change { set: DEVICE_ATTRS, ..Change::default() })?;
+        self.attach(tree, target)?;
+        done_with(tree);
+        done_with(target);
+        Ok(())
+    }
 }
 
 fn same_node(there: &sys::Stat, d: &DeviceStep) -> bool {
     let fifo = d.mode & libc::S_IFMT == libc::S_IFIFO;
     there.mode & libc::S_IFMT == d.mode & libc::S_IFMT && (fifo || there.rdev == d.rdev)
-}
-
-/// A user namespace cannot make device nodes: the host's is bound over an empty file.
-fn bind_device(dir: RawFd, name: &CStr, source: &CStr, d: &DeviceStep) -> Done {
-    let target = match resolve::make_file(dir, name) {
-        Err(Errno(libc::EEXIST)) => {
-            let fd = sys::openat(dir, name, libc::O_PATH | libc::O_NOFOLLOW, 0)?;
-            let there = sys::fstat(fd)?;
-            if same_node(&there, d) {
-                return Ok(());
-            }
-            if !there.is_regular() {
-                return Err(Fail::new(libc::EEXIST, Code::WrongType));
-            }
-            fd
-        }
-        r => r?,
-    };
-    let tree = clone_tree(libc::AT_FDCWD, source, false)?;
-    if !same_node(&sys::fstat(tree)?, d) {
-        return Err(Fail::new(libc::ENODEV, Code::WrongType));
-    }
-    sys::mount_setattr(tree, false, DEVICE_ATTRS, 0, 0)?;
-    sys::move_mount(tree, target)?;
-    done_with(tree);
-    done_with(target);
-    Ok(())
 }

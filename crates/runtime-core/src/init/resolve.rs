@@ -85,7 +85,8 @@ fn walk(root: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
             sys::close(at);
         }
         at = next?;
-        if last && flags & libc::O_PATH != 0 && sys::fstat(at)?.mode & libc::S_IFMT == libc::S_IFLNK {
+        // Who asks for a link itself gets it.
+        if last && flags & libc::O_PATH != 0 && flags & libc::O_NOFOLLOW == 0 && sys::fstat(at)?.mode & libc::S_IFMT == libc::S_IFLNK {
             sys::close(at);
             return Err(Errno(libc::ELOOP));
         }

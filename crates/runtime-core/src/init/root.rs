@@ -1,6 +1,6 @@
 //! The container's root: its mount, and the change to it. Not here: what is mounted on it.
 
-use super::{Child, Done, Fail, mounts::clone_tree, resolve::PathBuffer, wire::Code};
+use super::{Child, Done, Fail, classic::Change, resolve::PathBuffer, wire::Code};
 use crate::plan::step::Pivot;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -15,12 +15,19 @@ impl Child<'_> {
         if private_parents {
             make_parent_private(path)?;
         }
-        let tree = clone_tree(libc::AT_FDCWD, path, true)?;
-        if private_parents {
-            sys::mount_setattr(tree, true, 0, 0, libc::MS_PRIVATE)?;
-        }
-        sys::move_mount_to_path(tree, path)?;
-        self.root = tree;
+        self.root = self.with_fallback(|c| {
+            let tree = c.tree(libc::AT_FDCWD, path, true, false)?;
+            if private_parents {
+                c.change(tree, true, Change { propagation: libc::MS_PRIVATE, ..Change::default() })?;
+            }
+            if c.classic {
+                let target = sys::openat(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
+                c.attach(tree, target)?;
+            } else {
+                sys::move_mount_to_path(tree, path)?;
+            }
+            Ok(tree)
+        })?;
         Ok(())
     }
 

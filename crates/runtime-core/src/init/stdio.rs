@@ -1,6 +1,6 @@
 //! Descriptors the process keeps, and its terminal. Not here: the parent's side of the terminal (`engine::console`).
 
-use super::{Child, Done, Fail, mounts::clone_tree, resolve, wire::Code};
+use super::{Child, Done, Fail, resolve, wire::Code};
 use crate::sys::{self, Errno};
 use std::os::fd::RawFd;
 
@@ -63,7 +63,7 @@ fn open_null(fresh_dev: bool) -> Option<RawFd> {
 
 impl Child<'_> {
     /// Opens a terminal of the container's own devpts, sends its master side away and makes the other side the process's.
-    pub(super) fn terminal(&self, console: RawFd, size: (u16, u16), uid: u32, bind_console: bool) -> Done {
+    pub(super) fn terminal(&mut self, console: RawFd, size: (u16, u16), uid: u32, bind_console: bool) -> Done {
         let ptmx = open_ptmx()?;
         let peer = sys::pty_peer(ptmx)?;
         if self.wire.foreground.is_some() {
@@ -78,7 +78,7 @@ impl Child<'_> {
             sys::fchownat(peer, c"", uid, u32::MAX, libc::AT_EMPTY_PATH)?;
         }
         if bind_console {
-            bind_to_console(peer)?;
+            bind_to_console(self, peer)?;
         }
         sys::send_fd(console, ptmx, b" ")?;
         sys::set_controlling_terminal(peer)?;
@@ -98,7 +98,7 @@ fn open_ptmx() -> Result<RawFd, Fail> {
 }
 
 /// Binds the terminal over /dev/console, by descriptor on both sides and never through a symbolic link (CVE-2025-52565, CVE-2026-88264).
-fn bind_to_console(peer: RawFd) -> Done {
+fn bind_to_console(child: &mut Child<'_>, peer: RawFd) -> Done {
     let dev = sys::openat(libc::AT_FDCWD, c"/dev", libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW, 0)?;
     let target = match resolve::make_file(dev, c"console") {
         Err(Errno(libc::EEXIST)) => {
@@ -113,7 +113,5 @@ fn bind_to_console(peer: RawFd) -> Done {
         Err(Errno(libc::EROFS)) => return Ok(()),
         r => r?,
     };
-    let tree = clone_tree(peer, c"", false)?;
-    sys::move_mount(tree, target)?;
-    Ok(())
+    child.bind(peer, target)
 }

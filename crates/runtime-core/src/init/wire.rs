@@ -13,6 +13,8 @@ pub(crate) struct Wire {
     pub proc: RawFd,
     /// `cgroup.procs` files to write `0` to.
     pub join: Vec<RawFd>,
+    /// Path of the container's cgroup below each hierarchy's mount point; empty for none of its own.
+    pub cgroup: CString,
     /// Wait at `AwaitParent`.
     pub await_parent: bool,
     /// What is waited for before the program is executed.

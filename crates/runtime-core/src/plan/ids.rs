@@ -32,10 +32,15 @@ impl IdMaps {
         }
         check(&uids, "linux.uidMappings")?;
         check(&gids, "linux.gidMappings")?;
+        Ok(Self::new(uids, gids, facts))
+    }
+
+    /// Maps that were checked.
+    pub(crate) fn new(uids: Vec<IdMapping>, gids: Vec<IdMapping>, facts: &Facts) -> Self {
         let own = |map: &[IdMapping], id| map.len() == 1 && map[0].host_id == id && map[0].size == 1;
         let privileged = facts.euid == 0;
         let only_own = own(&uids, facts.euid) && own(&gids, facts.egid);
-        Ok(Self { uids, gids, deny_setgroups: !privileged && only_own, by_helper: !privileged && !only_own })
+        Self { uids, gids, deny_setgroups: !privileged && only_own, by_helper: !privileged && !only_own }
     }
 
     /// The host's uid and gid of the container's root, where it is mapped.
@@ -58,7 +63,11 @@ pub(crate) fn text(map: &[IdMapping]) -> String {
 /// The kernel's limit on lines (4.15).
 const MAX_LINES: usize = 340;
 
-fn check(map: &[IdMapping], field: &str) -> Result<()> {
+/// Checks a map as the kernel would.
+///
+/// # Errors
+/// Ranges that are empty, overlap or are too many, with `field` and their index.
+pub(crate) fn check(map: &[IdMapping], field: &str) -> Result<()> {
     if map.len() > MAX_LINES {
         return Err(Error::invalid(format!("{field}: {} ranges, the kernel takes {MAX_LINES}", map.len())));
     }

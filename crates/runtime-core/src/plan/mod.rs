@@ -3,6 +3,7 @@
 
 pub(crate) mod devices;
 pub(crate) mod hooks;
+pub(crate) mod idmap;
 pub(crate) mod ids;
 pub(crate) mod mount_flags;
 pub(crate) mod mounts;
@@ -60,6 +61,8 @@ pub(crate) struct Context<'a> {
     /// The process lives in another user namespace than the runtime.
     pub user_namespace: bool,
     pub cgroup_namespace: bool,
+    /// Maps of a new user namespace.
+    pub id_maps: Option<&'a IdMaps>,
     /// The `disabled` manager: there is no directory to bind.
     pub no_cgroup: bool,
     /// Sources of bind mounts are opened by the privileged parent.
@@ -94,6 +97,7 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         place,
         user_namespace,
         cgroup_namespace: ns.has(libc::CLONE_NEWCGROUP as u64),
+        id_maps: id_maps.as_ref(),
         no_cgroup: options.cgroup_manager == "disabled",
         parent_opens_sources: user_namespace && !facts.rootless(),
     };

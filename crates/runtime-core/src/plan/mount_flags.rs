@@ -1,17 +1,18 @@
 //! The option words of a mount and what each does. Not here: which mounts there are.
 
+use super::idmap;
 use super::step::Attrs;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 pub(crate) const ATTR_RDONLY: u64 = 0x1;
-const ATTR_NOSUID: u64 = 0x2;
-const ATTR_NODEV: u64 = 0x4;
-const ATTR_NOEXEC: u64 = 0x8;
-const ATTR_ATIME: u64 = 0x70;
-const ATTR_NOATIME: u64 = 0x10;
-const ATTR_STRICTATIME: u64 = 0x20;
-const ATTR_NODIRATIME: u64 = 0x80;
-const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
+pub(crate) const ATTR_NOSUID: u64 = 0x2;
+pub(crate) const ATTR_NODEV: u64 = 0x4;
+pub(crate) const ATTR_NOEXEC: u64 = 0x8;
+pub(crate) const ATTR_ATIME: u64 = 0x70;
+pub(crate) const ATTR_NOATIME: u64 = 0x10;
+pub(crate) const ATTR_STRICTATIME: u64 = 0x20;
+pub(crate) const ATTR_NODIRATIME: u64 = 0x80;
+pub(crate) const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 pub(crate) const LOCKED_DOWN: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
 
 /// What a word does.
@@ -38,14 +39,25 @@ enum Effect {
     NotSuperblock(u64),
     /// Copy what is in the directory that is covered.
     CopyUp,
+    /// Make a symbolic link anew instead of mounting what it leads to.
+    CopyLink,
+    /// Mount a symbolic link and not what it leads to.
+    SourceLink,
+    /// Mount on a symbolic link and not on what it leads to.
+    OnLink,
+    /// Change the mount that is there.
+    Remount,
+    /// Show other ids than the file system has; the map may follow.
+    Idmap {
+        whole_tree: bool,
+    },
     /// Nothing to do.
     Default,
-    /// Known, and refused for now with a clear text.
-    NotYet,
 }
 
 use Effect::{
-    Atime, AtimeTree, Bind, Clear, ClearTree, CopyUp, Default as Nothing, NotSuperblock, NotYet, Propagation, Set, SetTree, Superblock,
+    Atime, AtimeTree, Bind, Clear, ClearTree, CopyLink, CopyUp, Default as Nothing, Idmap, NotSuperblock, OnLink, Propagation, Remount,
+    Set, SetTree, SourceLink, Superblock,
 };
 
 /// All words, sorted by name. Others are data of the file system.
@@ -53,14 +65,14 @@ const TABLE: &[(&str, Effect)] = &[
     ("async", NotSuperblock(libc::MS_SYNCHRONOUS)),
     ("atime", Atime(0)),
     ("bind", Bind { recursive: false }),
-    ("copy-symlink", NotYet),
+    ("copy-symlink", CopyLink),
     ("defaults", Nothing),
-    ("dest-nofollow", NotYet),
+    ("dest-nofollow", OnLink),
     ("dev", Clear(ATTR_NODEV)),
     ("diratime", Clear(ATTR_NODIRATIME)),
     ("dirsync", Superblock(libc::MS_DIRSYNC)),
     ("exec", Clear(ATTR_NOEXEC)),
-    ("idmap", NotYet),
+    ("idmap", Idmap { whole_tree: false }),
     ("iversion", Superblock(libc::MS_I_VERSION)),
     ("lazytime", Superblock(libc::MS_LAZYTIME)),
     ("loud", NotSuperblock(libc::MS_SILENT)),
@@ -77,18 +89,23 @@ const TABLE: &[(&str, Effect)] = &[
     ("nosuid", Set(ATTR_NOSUID)),
     ("nosymfollow", Set(ATTR_NOSYMFOLLOW)),
     ("private", Propagation(libc::MS_PRIVATE)),
+    // Flags of a file system know no tree; crun lists these words all the same.
+    ("rasync", NotSuperblock(libc::MS_SYNCHRONOUS)),
     ("ratime", AtimeTree(0)),
     ("rbind", Bind { recursive: true }),
     ("rdev", ClearTree(ATTR_NODEV)),
     ("rdiratime", ClearTree(ATTR_NODIRATIME)),
+    ("rdirsync", Superblock(libc::MS_DIRSYNC)),
     ("relatime", Atime(0)),
-    ("remount", NotYet),
+    ("remount", Remount),
     ("rexec", ClearTree(ATTR_NOEXEC)),
-    ("ridmap", NotYet),
+    ("ridmap", Idmap { whole_tree: true }),
+    ("rmand", Superblock(libc::MS_MANDLOCK)),
     ("rnoatime", AtimeTree(ATTR_NOATIME)),
     ("rnodev", SetTree(ATTR_NODEV)),
     ("rnodiratime", SetTree(ATTR_NODIRATIME)),
     ("rnoexec", SetTree(ATTR_NOEXEC)),
+    ("rnomand", NotSuperblock(libc::MS_MANDLOCK)),
     ("rnorelatime", AtimeTree(0)),
     ("rnostrictatime", AtimeTree(0)),
     ("rnosuid", SetTree(ATTR_NOSUID)),
@@ -103,12 +120,13 @@ const TABLE: &[(&str, Effect)] = &[
     ("rstrictatime", AtimeTree(ATTR_STRICTATIME)),
     ("rsuid", ClearTree(ATTR_NOSUID)),
     ("rsymfollow", ClearTree(ATTR_NOSYMFOLLOW)),
+    ("rsync", Superblock(libc::MS_SYNCHRONOUS)),
     ("runbindable", Propagation(libc::MS_UNBINDABLE | libc::MS_REC)),
     ("rw", Clear(ATTR_RDONLY)),
     ("shared", Propagation(libc::MS_SHARED)),
     ("silent", Superblock(libc::MS_SILENT)),
     ("slave", Propagation(libc::MS_SLAVE)),
-    ("src-nofollow", NotYet),
+    ("src-nofollow", SourceLink),
     ("strictatime", Atime(ATTR_STRICTATIME)),
     ("suid", Clear(ATTR_NOSUID)),
     ("symfollow", Clear(ATTR_NOSYMFOLLOW)),
@@ -119,7 +137,7 @@ const TABLE: &[(&str, Effect)] = &[
 
 /// The words this runtime acts on, sorted, for `features`.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
-    TABLE.iter().filter(|(_, e)| *e != NotYet).map(|(w, _)| *w)
+    TABLE.iter().map(|(w, _)| *w)
 }
 
 /// A mount's options, sorted out.
@@ -134,6 +152,16 @@ pub(crate) struct Options {
     pub superblock: u64,
     /// `tmpcopyup`.
     pub copy_up: bool,
+    /// `copy-symlink`.
+    pub copy_link: bool,
+    /// `src-nofollow`.
+    pub source_link: bool,
+    /// `dest-nofollow`.
+    pub on_link: bool,
+    /// `remount`.
+    pub remount: bool,
+    /// `idmap`, `ridmap`.
+    pub idmap: Option<idmap::Word>,
     /// Everything else, in order, for the file system.
     pub data: Vec<String>,
 }
@@ -141,14 +169,20 @@ pub(crate) struct Options {
 /// Sorts out option words; the later of two that contradict wins.
 ///
 /// # Errors
-/// A word that is known but not supported.
+/// A NUL byte.
 pub(crate) fn parse<'s>(words: impl IntoIterator<Item = &'s str>) -> Result<Options> {
     let mut o = Options::default();
     for word in words {
-        match TABLE.binary_search_by(|(w, _)| (*w).cmp(word)) {
-            Ok(at) => apply(&mut o, TABLE[at].1, word)?,
-            Err(_) if word.starts_with("idmap=") => apply(&mut o, NotYet, word)?,
-            Err(_) if word.contains('\0') => return Err(Error::invalid("a mount option contains a NUL byte")),
+        if word.contains('\0') {
+            return Err(Error::invalid("a mount option contains a NUL byte"));
+        }
+        // Of all words only these two take a value.
+        let (name, value) = match word.split_once('=') {
+            Some((name @ ("idmap" | "ridmap"), value)) => (name, value),
+            _ => (word, ""),
+        };
+        match TABLE.binary_search_by(|(w, _)| (*w).cmp(name)) {
+            Ok(at) => apply(&mut o, TABLE[at].1, value),
             Err(_) if word.is_empty() => {}
             Err(_) => o.data.push(word.to_owned()),
         }
@@ -156,7 +190,7 @@ pub(crate) fn parse<'s>(words: impl IntoIterator<Item = &'s str>) -> Result<Opti
     Ok(o)
 }
 
-fn apply(o: &mut Options, effect: Effect, word: &str) -> Result<()> {
+fn apply(o: &mut Options, effect: Effect, value: &str) {
     match effect {
         Set(bits) => set(&mut o.attrs, bits),
         Clear(bits) => clear(&mut o.attrs, bits),
@@ -169,10 +203,13 @@ fn apply(o: &mut Options, effect: Effect, word: &str) -> Result<()> {
         Superblock(flag) => o.superblock |= flag,
         NotSuperblock(flag) => o.superblock &= !flag,
         CopyUp => o.copy_up = true,
+        CopyLink => o.copy_link = true,
+        SourceLink => o.source_link = true,
+        OnLink => o.on_link = true,
+        Remount => o.remount = true,
+        Idmap { whole_tree } => o.idmap = Some(idmap::Word { whole_tree, map: value.to_owned() }),
         Nothing => {}
-        NotYet => return Err(Error::new(ErrorKind::Unsupported, format!("mount option `{word}` is not supported"))),
     }
-    Ok(())
 }
 
 fn set(a: &mut Attrs, bits: u64) {
@@ -215,14 +252,27 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_words_are_named() {
-        for w in ["remount", "idmap", "idmap=uids=0-1-2", "ridmap"] {
-            let e = parse([w]).unwrap_err();
-            assert_eq!((e.kind(), e.to_string()), (ErrorKind::Unsupported, format!("mount option `{w}` is not supported")));
-        }
+    fn words_that_take_a_value() {
+        let word = |words: &[&str]| parse(words.iter().copied()).unwrap().idmap.map(|w| (w.whole_tree, w.map));
+        assert_eq!(word(&["ro"]), None);
+        assert_eq!(word(&["idmap"]), Some((false, String::new())));
+        assert_eq!(word(&["idmap="]), Some((false, String::new())));
+        assert_eq!(word(&["idmap=uids=0-1-2"]), Some((false, "uids=0-1-2".into())));
+        assert_eq!(word(&["idmap", "ridmap=x"]), Some((true, "x".into())));
+        assert_eq!(parse(["ro=1", "bind="]).unwrap().data, ["ro=1", "bind="]);
+        assert_eq!(parse(["idmap=\0"]).unwrap_err().to_string(), "a mount option contains a NUL byte");
     }
 
     proptest! {
+        #[test]
+        fn each_word_is_known_or_kept_in_order(ws in prop::collection::vec("[a-z=,0-9-]{0,12}|r?ro|r?nosuid|r?idmap|remount|x=.{0,5}", 0..12)) {
+            let known = |w: &str| w.is_empty() || ["idmap=", "ridmap="].iter().any(|p| w.starts_with(p)) || words().any(|known| known == w);
+            match parse(ws.iter().map(String::as_str)) {
+                Ok(o) => prop_assert_eq!(o.data, ws.iter().filter(|w| !known(w)).cloned().collect::<Vec<_>>()),
+                Err(_) => prop_assert!(ws.iter().any(|w| w.contains('\0'))),
+            }
+        }
+
         #[test]
         fn any_words_parse_and_bits_never_stand_on_both_sides(ws in prop::collection::vec("[a-z=,0-9]{0,12}|ro|rw|noatime|rnoatime|relatime|dev|nodev", 0..12)) {
             if let Ok(o) = parse(ws.iter().map(String::as_str)) {

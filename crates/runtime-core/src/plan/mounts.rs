@@ -1,14 +1,16 @@
 //! Mount entries of the configuration → mount steps. Not here: option words (`mount_flags`), devices, masks.
 
 use super::Context;
+use super::idmap;
 use super::mount_flags::{self, ATTR_RDONLY, LOCKED_DOWN, Options};
-use super::opens::{Open, Opens};
-use super::step::{Attrs, FsMount, MountKind, MountStep, Source, Step};
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use super::opens::{Idmap, Idmapped, Open, Opens, Original};
+use super::step::{Attrs, Bind, FsMount, FsOptions, Instead, MountKind, MountStep, Source, Step};
+use crate::error::{Context as _, Error, Result};
 use crate::facts::{CgroupLayout, Hierarchy};
 use crate::spec::Mount;
 use std::ffi::CString;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// A C string of the configuration.
 ///
@@ -45,25 +47,27 @@ pub(crate) fn compile(cx: &Context<'_>, opens: &mut Opens) -> Result<(Vec<Step>,
 }
 
 fn one(cx: &Context<'_>, index: usize, m: &Mount<'_>, opens: &mut Opens, steps: &mut Vec<Step>, late: &mut Vec<Step>) -> Result<()> {
-    if !m.uid_mappings.is_empty() || !m.gid_mappings.is_empty() {
-        return Err(Error::new(ErrorKind::Unsupported, "idmapped mounts are not supported"));
-    }
     let dest = inside(&m.destination, || format!("mounts[{index}].destination"))?;
     let options = options(cx, m)?;
     let fstype = m.fstype.as_deref().unwrap_or("");
-    let bind = options.bind.or((fstype == "bind").then_some(false)).or_else(|| fstype.is_empty().then_some(false));
+    let map = idmap::compile(cx, m, options.idmap.as_ref())?;
     let mut step = MountStep {
         no_symlinks: matches!(dest.to_bytes(), b"proc" | b"sys") || fstype == "proc" || fstype == "sysfs",
+        on_link: options.on_link,
         dest,
         shown: m.destination.to_string(),
         attrs: options.attrs,
         recursive_attrs: options.tree_attrs,
         propagation: options.propagation,
         keep: None,
-        kind: MountKind::Bind { source: Source::Slot(0), recursive: false },
+        kind: MountKind::Remount(FsOptions::default()),
     };
-    if let Some(recursive) = bind {
-        step.kind = bind_kind(cx, m, recursive, opens)?;
+    if options.remount {
+        step.kind = MountKind::Remount(fs_options(fstype, &options)?);
+    } else if let Some(map) = map {
+        step.kind = MountKind::Idmapped { slot: opens.add(Open::Idmapped(Box::new(idmapped(cx, m, &options, map)?))) };
+    } else if let Some(recursive) = bind(fstype, &options) {
+        step.kind = MountKind::Bind(bind_kind(cx, m, &options, recursive, opens)?);
     } else if fstype == "cgroup" || fstype == "cgroup2" {
         return cgroup(cx, step, &options, opens, steps, late);
     } else {
@@ -75,6 +79,28 @@ fn one(cx: &Context<'_>, index: usize, m: &Mount<'_>, opens: &mut Opens, steps: 
     }
     steps.push(Step::Mount(Box::new(step)));
     Ok(())
+}
+
+/// Whether it is a bind mount, and then whether with all below.
+fn bind(fstype: &str, options: &Options) -> Option<bool> {
+    options.bind.or((fstype == "bind" || fstype.is_empty()).then_some(false))
+}
+
+/// What the parent is to mount with an id map.
+fn idmapped(cx: &Context<'_>, m: &Mount<'_>, options: &Options, map: Idmap) -> Result<Idmapped> {
+    let fstype = m.fstype.as_deref().unwrap_or("");
+    let what = if let Some(recursive) = bind(fstype, options) {
+        Original::Bind { path: source(cx, m)?, recursive, link: options.source_link }
+    } else if ["proc", "sysfs", "mqueue", "devpts", "cgroup", "cgroup2"].contains(&fstype) {
+        return Err(Error::invalid(format!("an idmapped mount cannot be of type `{fstype}`, which belongs to a namespace")));
+    } else if options.copy_up {
+        return Err(Error::invalid("the options `idmap` and `tmpcopyup` exclude each other"));
+    } else {
+        let fs = FsMount { mode_of_target: false, ..fs(cx, fstype, m.source.as_deref().unwrap_or(fstype), options)? };
+        Original::Fs { fs, attrs: options.attrs.set }
+    };
+    let whole_tree = options.idmap.as_ref().is_some_and(|word| word.whole_tree);
+    Ok(Idmapped { what, map, whole_tree, shown: m.destination.to_string() })
 }
 
 fn make_read_only_later(step: &mut MountStep, opens: &mut Opens, late: &mut Vec<Step>) {
@@ -106,49 +132,110 @@ fn options(cx: &Context<'_>, m: &Mount<'_>) -> Result<Options> {
     }
 }
 
-fn bind_kind(cx: &Context<'_>, m: &Mount<'_>, recursive: bool, opens: &mut Opens) -> Result<MountKind> {
-    let source = m.source.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| Error::invalid("a bind mount needs a source"))?;
-    let path = cx.place.bundle.join(Path::new(source));
-    let source = if cx.parent_opens_sources {
-        Source::Slot(opens.add(Open::Tree { path, recursive, shown: m.destination.to_string() }))
-    } else {
-        Source::Path(c_string(&path.to_string_lossy(), || "source".into())?)
-    };
-    Ok(MountKind::Bind { source, recursive })
+fn bind_kind(cx: &Context<'_>, m: &Mount<'_>, options: &Options, recursive: bool, opens: &mut Opens) -> Result<Bind> {
+    let path = source(cx, m)?;
+    let link = options.source_link || options.copy_link;
+    let source = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("source: contains a NUL byte"))?;
+    let source = Source::Path(source);
+    let open = || Open::Tree { path, recursive, link, shown: m.destination.to_string() };
+    let slot = cx.parent_opens_sources.then(|| opens.add(open()));
+    Ok(Bind { source, slot, recursive, link, copy_link: options.copy_link })
 }
 
-fn fs(cx: &Context<'_>, fstype: &str, source: &str, options: &Options) -> Result<FsMount> {
-    let pairs = options.data.iter().flat_map(|d| d.split(',')).filter(|d| !d.is_empty());
+/// The source of a bind mount.
+fn source(cx: &Context<'_>, m: &Mount<'_>) -> Result<PathBuf> {
+    let source = m.source.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| Error::invalid("a bind mount needs a source"))?;
+    Ok(cx.place.bundle.join(Path::new(source)))
+}
+
+/// Options of a file system as both interfaces take them.
+fn fs_options(fstype: &str, options: &Options) -> Result<FsOptions> {
     // Every mount of a devpts is an instance of its own, with or without the word (kernel 4.7).
-    let pairs = pairs.filter(|d| !(fstype == "devpts" && *d == "newinstance"));
-    let mut parsed = pairs.map(pair).collect::<Result<Vec<_>>>()?;
+    let words = options.data.iter().flat_map(|d| words(d));
+    let words: Vec<_> = words.filter(|d| !(d.is_empty() || fstype == "devpts" && *d == "newinstance")).collect();
+    let mut pairs = words.iter().map(|word| pair(word)).collect::<Result<Vec<_>>>()?;
     for (flag, name) in
         [(libc::MS_SYNCHRONOUS, c"sync"), (libc::MS_DIRSYNC, c"dirsync"), (libc::MS_LAZYTIME, c"lazytime"), (libc::MS_MANDLOCK, c"mand")]
     {
         if options.superblock & flag != 0 {
-            parsed.push((name.into(), None));
+            pairs.push((name.into(), None));
         }
     }
-    // sysfs shows the network namespace it is made in, so the kernel refuses it to a user namespace that does not own that.
-    let instead = (fstype == "sysfs" && (cx.user_namespace || cx.facts.rootless())).then(|| c"/sys".into());
+    Ok(FsOptions { pairs, flags: options.superblock, data: c_string(&words.join(","), || "options".into())? })
+}
+
+fn fs(cx: &Context<'_>, fstype: &str, source: &str, options: &Options) -> Result<FsMount> {
     let tmpfs = fstype == "tmpfs";
     if options.copy_up && !tmpfs {
         return Err(Error::invalid("the option `tmpcopyup` is for tmpfs only"));
     }
-    Ok(FsMount {
+    let mut fs = FsMount {
         fstype: c_string(fstype, || "type".into())?,
         source: c_string(source, || "source".into())?,
-        // As crun: a tmpfs over a directory looks like that directory.
-        mode_of_target: tmpfs && !parsed.iter().any(|(name, _)| name.as_bytes() == b"mode"),
+        options: fs_options(fstype, options)?,
+        instead: instead(cx, fstype),
+        label: None,
+        mode_of_target: false,
         copy_up: options.copy_up,
-        options: parsed,
-        instead,
+    };
+    // As crun: a tmpfs over a directory looks like that directory.
+    fs.mode_of_target = tmpfs && !fs.options.pairs.iter().any(|(name, _)| name.as_bytes() == b"mode");
+    label(cx, fstype, &mut fs)?;
+    Ok(fs)
+}
+
+/// What stands in for a file system that shows a namespace which the container's user namespace does not own: the kernel refuses a new one.
+fn instead(cx: &Context<'_>, fstype: &str) -> Option<Instead> {
+    let (path, attrs) = match fstype {
+        "sysfs" => (c"/sys", LOCKED_DOWN),
+        "mqueue" => (c"/dev/mqueue", 0),
+        // Only where the processes shown are the same.
+        "proc" if !cx.spec.linux().namespaces.iter().any(|n| n.kind == "pid") => (c"/proc", 0),
+        _ => return None,
+    };
+    (cx.user_namespace || cx.facts.rootless()).then(|| Instead { source: Source::Path(path.into()), attrs })
+}
+
+/// The container's SELinux label on everything that is made for it.
+fn label(cx: &Context<'_>, fstype: &str, fs: &mut FsMount) -> Result<()> {
+    const KINDS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
+    let kind = cx.spec.annotations.get("run.oci.mount_context_type").map_or("context", |kind| &**kind);
+    let Some(kind) = KINDS.iter().find(|known| **known == kind) else {
+        return Err(Error::invalid(format!("annotation run.oci.mount_context_type: unknown value `{kind}`")));
+    };
+    let linux = cx.spec.linux();
+    let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty() && cx.facts.selinux) else { return Ok(()) };
+    let value = c_string(label, || "linux.mountLabel".into())?;
+    match fstype {
+        // One for all containers, labelled by the policy.
+        "proc" | "sysfs" | "cgroup" | "cgroup2" => {}
+        "mqueue" => fs.label = Some(value),
+        // What the configuration asks for itself comes first.
+        _ if fs.options.pairs.iter().any(|(name, _)| KINDS.iter().any(|kind| kind.as_bytes() == name.as_bytes())) => {}
+        _ => {
+            let before = fs.options.data.to_string_lossy();
+            let comma = if before.is_empty() { "" } else { "," };
+            // Categories are separated by commas, hence the quotes.
+            fs.options.data = c_string(&format!("{before}{comma}{kind}=\"{label}\""), || "linux.mountLabel".into())?;
+            fs.options.pairs.push((c_string(kind, || "kind".into())?, Some(value)));
+        }
+    }
+    Ok(())
+}
+
+/// Options separated by commas; those between quotes belong to the option (a label of SELinux).
+fn words(data: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    data.split(move |c| {
+        quoted ^= c == '"';
+        c == ',' && !quoted
     })
 }
 
-/// `name=value` or `name`.
+/// `name=value`, `name="value"` or `name`.
 fn pair(word: &str) -> Result<(CString, Option<CString>)> {
     let (name, value) = word.split_once('=').map_or((word, None), |(n, v)| (n, Some(v)));
+    let value = value.map(|v| v.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(v));
     let c = |s: &str| c_string(s, || "options".into());
     Ok((c(name)?, value.map(c).transpose()?))
 }
@@ -192,24 +279,25 @@ fn hierarchy_step(cx: &Context<'_>, parent: &MountStep, h: &Hierarchy, opens: &m
         recursive_attrs: parent.recursive_attrs,
         propagation: parent.propagation,
         no_symlinks: false,
+        on_link: false,
         keep: None,
     })))
 }
 
-/// With a cgroup namespace the hierarchy itself, whose root is then the container's cgroup; without one a bind mount of that directory,
-/// since the whole tree would show every container.
+/// With a cgroup namespace the hierarchy itself, whose root is then the container's cgroup; without one, and where the kernel refuses, a bind
+/// mount of that directory, since the whole tree would show every container.
 fn hierarchy(cx: &Context<'_>, h: &Hierarchy, opens: &mut Opens) -> Result<MountKind> {
-    if !cx.cgroup_namespace && cx.facts.rootless() {
-        // A new user namespace may show what its user sees anyway, and nothing less: the mounts below are locked together.
-        let path = c_string(format!("/sys/fs/cgroup/{}", h.name).trim_end_matches('/'), || "source".into())?;
-        return Ok(MountKind::Bind { source: Source::Path(path), recursive: true });
-    }
+    let mount_point = format!("/sys/fs/cgroup/{}", h.name);
+    let own = Source::Cgroup(c_string(mount_point.trim_end_matches('/'), || "source".into())?);
+    let rootless = cx.facts.rootless();
     if !cx.cgroup_namespace && !cx.no_cgroup {
-        let mount_point = format!("/sys/fs/cgroup/{}", h.name);
-        return Ok(MountKind::Bind { source: Source::Slot(opens.add(Open::Cgroup { mount_point })), recursive: false });
+        let slot = (!rootless).then(|| opens.add(Open::Cgroup { mount_point }));
+        // A new user namespace may show what its user sees anyway, and nothing less: the mounts below are locked together.
+        return Ok(MountKind::Bind(Bind { source: own, slot, recursive: rootless, link: false, copy_link: false }));
     }
     let options = Options { data: h.options.clone(), ..Options::default() };
-    Ok(MountKind::Fs(fs(cx, &h.fstype, "cgroup", &options)?))
+    let instead = (cx.user_namespace || rootless).then_some(Instead { source: own, attrs: 0 });
+    Ok(MountKind::Fs(FsMount { instead, ..fs(cx, &h.fstype, "cgroup", &options)? }))
 }
 
 /// Attributes of a masked path's mount.

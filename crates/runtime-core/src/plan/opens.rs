@@ -1,6 +1,7 @@
 //! Descriptors the parent opens before the clone, because only it can or because it is cheaper there. Not here: opening (`engine::slots`).
 
-use super::step::Slot;
+use super::ids::IdMaps;
+use super::step::{FsMount, Slot};
 use std::path::PathBuf;
 
 /// Something for the parent to open.
@@ -13,7 +14,9 @@ pub(crate) enum Open {
     /// A directory of the runtime's own that stays empty, the source of masked directories.
     EmptyDirectory,
     /// A detached copy of a tree, for sources the container's root may not reach.
-    Tree { path: PathBuf, recursive: bool, shown: String },
+    Tree { path: PathBuf, recursive: bool, link: bool, shown: String },
+    /// A detached mount that shows other ids than its file system has.
+    Idmapped(Box<Idmapped>),
     /// A detached copy of the container's own cgroup directory below this mount point.
     Cgroup { mount_point: String },
     /// Where the terminal's master side goes.
@@ -22,6 +25,32 @@ pub(crate) enum Open {
     InitPidfd,
     /// Left empty by the parent; a step fills it for a later one.
     Late,
+}
+
+/// A mount with an id map of its own (MOUNT_ATTR_IDMAP, kernel 5.12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Idmapped {
+    pub what: Original,
+    pub map: Idmap,
+    /// The mounts below get the map too.
+    pub whole_tree: bool,
+    pub shown: String,
+}
+
+/// What is mounted with an id map.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Original {
+    Bind { path: PathBuf, recursive: bool, link: bool },
+    Fs { fs: FsMount, attrs: u64 },
+}
+
+/// Where the map comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Idmap {
+    /// A namespace that is made for it.
+    New(IdMaps),
+    /// The user namespace the container joins.
+    Joined(String),
 }
 
 /// The table under construction.

@@ -153,6 +153,8 @@ pub(crate) struct MountStep {
     pub propagation: u64,
     /// The destination must be reached without following a symbolic link (`/proc`, `/sys`).
     pub no_symlinks: bool,
+    /// A symbolic link at the destination is mounted on and not followed (`dest-nofollow`).
+    pub on_link: bool,
     /// Keep the mount's descriptor for a later `SetAttrs`.
     pub keep: Option<Slot>,
 }
@@ -173,28 +175,65 @@ impl Attrs {
 /// What is mounted.
 #[derive(Debug, PartialEq)]
 pub(crate) enum MountKind {
-    /// A tree of the host, by path or already opened by the parent.
-    Bind { source: Source, recursive: bool },
+    /// A tree of the host.
+    Bind(Bind),
+    /// A detached mount that the parent made and gave an id map, which takes rights over the file system.
+    Idmapped { slot: Slot },
     /// A new file system.
     Fs(FsMount),
+    /// Nothing new: the mount at the destination is changed (`remount`).
+    Remount(FsOptions),
+}
+
+/// A bind mount.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Bind {
+    pub source: Source,
+    /// Where the parent has opened the source. It is left to the child where the kernel lacks open_tree(2).
+    pub slot: Option<Slot>,
+    pub recursive: bool,
+    /// A symbolic link at the end of the source is mounted itself (`src-nofollow`).
+    pub link: bool,
+    /// A symbolic link at the end of the source is made anew at the destination and nothing is mounted (`copy-symlink`).
+    pub copy_link: bool,
 }
 
 /// Where a bind mount comes from.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Path(CString),
-    Slot(Slot),
+    /// The container's own directory below this mount point of a cgroup hierarchy.
+    Cgroup(CString),
+}
+
+/// Options of a file system, in the forms that the two mount interfaces take.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct FsOptions {
+    /// For fsconfig(2), in order.
+    pub pairs: Vec<(CString, Option<CString>)>,
+    /// For mount(2): MS_* flags of the file system, and everything else separated by commas.
+    pub flags: u64,
+    pub data: CString,
+}
+
+/// What is bound where the kernel refuses a new file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Instead {
+    pub source: Source,
+    /// MOUNT_ATTR_* to set beside those of the mount.
+    pub attrs: u64,
 }
 
 /// A file system to make.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FsMount {
     pub fstype: CString,
     pub source: CString,
-    /// Options for fsconfig(2) in order.
-    pub options: Vec<(CString, Option<CString>)>,
+    pub options: FsOptions,
     /// What to bind instead when the kernel says EPERM or EBUSY, as it does for a new sysfs without an own network namespace.
-    pub instead: Option<CString>,
+    pub instead: Option<Instead>,
+    /// SELinux label for the root directory of a file system that takes none as an option.
+    pub label: Option<CString>,
     /// The root directory gets the mode of the directory it covers.
     pub mode_of_target: bool,
     /// Copy what that directory has.
@@ -320,9 +359,11 @@ impl Step {
 impl MountStep {
     fn describe(&self) -> String {
         match &self.kind {
-            MountKind::Bind { source: Source::Path(p), .. } => format!("bind mount `{}` to `{}`", lossy(p), self.shown),
-            MountKind::Bind { .. } => format!("bind mount to `{}`", self.shown),
+            MountKind::Bind(Bind { source: Source::Path(p), .. }) => format!("bind mount `{}` to `{}`", lossy(p), self.shown),
+            MountKind::Bind(_) => format!("bind mount the cgroup to `{}`", self.shown),
+            MountKind::Idmapped { .. } => format!("idmapped mount to `{}`", self.shown),
             MountKind::Fs(f) => format!("mount `{}` to `{}`", lossy(&f.fstype), self.shown),
+            MountKind::Remount(_) => format!("remount `{}`", self.shown),
         }
     }
 }

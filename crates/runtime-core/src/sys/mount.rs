@@ -172,6 +172,8 @@ pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: u32) -> Result<RawFd> {
 /// Clone the tree instead of opening it.
 pub(crate) const OPEN_TREE_CLONE: u32 = 1;
 const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+/// A symbolic link itself.
+pub(crate) const AT_SYMLINK_NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
 /// Include the mounts below (`AT_RECURSIVE`).
 pub(crate) const AT_RECURSIVE: u32 = 0x8000;
 /// The descriptor itself (`AT_EMPTY_PATH`).
@@ -216,6 +218,21 @@ pub(crate) fn fsconfig_create(fs: RawFd) -> Result<()> {
     unsafe { call!(SYS_fsconfig, fs, CMD_CREATE, 0, 0, 0) }.map(drop)
 }
 
+/// `fsconfig(2)` with FSCONFIG_CMD_RECONFIGURE, after [`fspick`].
+pub(crate) fn fsconfig_reconfigure(fs: RawFd) -> Result<()> {
+    const CMD_RECONFIGURE: u32 = 7;
+    // SAFETY: the pointers are null, as the command demands.
+    unsafe { call!(SYS_fsconfig, fs, CMD_RECONFIGURE, 0, 0, 0) }.map(drop)
+}
+
+/// `fspick(2)` (kernel 5.2) of the file system whose mount's root is behind `mount`.
+pub(crate) fn fspick(mount: RawFd) -> Result<RawFd> {
+    const CLOEXEC: u32 = 1;
+    const EMPTY_PATH: u32 = 8;
+    // SAFETY: the path is an empty C string with static life; the rest are numbers.
+    unsafe { call!(SYS_fspick, mount, c"".as_ptr(), CLOEXEC | EMPTY_PATH) }.map(|fd| fd as RawFd)
+}
+
 /// `fsmount(2)` (kernel 5.2) with MOUNT_ATTR_* flags.
 pub(crate) fn fsmount(fs: RawFd, attrs: u64) -> Result<RawFd> {
     const FSMOUNT_CLOEXEC: u32 = 1;
@@ -236,6 +253,17 @@ pub(crate) fn mount_setattr(fd: RawFd, recursive: bool, set: u64, clear: u64, pr
     unsafe { call!(SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of_val(&attr)) }.map(drop)
 }
 
+/// `mount_setattr(2)` that gives the detached mount behind `fd` the id map of the user namespace behind `userns`.
+pub(crate) fn set_id_map(fd: RawFd, recursive: bool, userns: RawFd) -> Result<()> {
+    // SAFETY: mount_attr is plain old data and all-zero is a valid value.
+    let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
+    attr.attr_set = libc::MOUNT_ATTR_IDMAP;
+    attr.userns_fd = userns as u64;
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size given; both live across the call.
+    unsafe { call!(SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of_val(&attr)) }.map(drop)
+}
+
 /// `f_type` of `fstatfs(2)`.
 pub(crate) fn fstatfs_type(fd: RawFd) -> Result<i64> {
     // SAFETY: struct statfs is plain old data; all-zero is valid.
@@ -243,4 +271,13 @@ pub(crate) fn fstatfs_type(fd: RawFd) -> Result<i64> {
     // SAFETY: `st` is writable memory of the type the call fills.
     super::call::check(unsafe { libc::fstatfs(fd, &raw mut st) }.into())?;
     Ok(st.f_type)
+}
+
+/// ST_* flags (statfs(2)) of the mount behind `fd`. The C library's function copies what the kernel says and does nothing else.
+pub(crate) fn mount_flags(fd: RawFd) -> Result<u64> {
+    // SAFETY: struct statvfs is plain old data; all-zero is valid.
+    let mut st: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `st` is writable memory of the type the call fills.
+    super::call::check(unsafe { libc::fstatvfs(fd, &raw mut st) }.into())?;
+    Ok(st.f_flag)
 }

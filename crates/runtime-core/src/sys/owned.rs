@@ -1,10 +1,10 @@
 //! The parent's forms of raw calls that make descriptors: owned ones. Not here: the calls.
 
 use super::call::Result;
-use super::{memfd_with, open_tree, pidfd_open};
+use super::{AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, OPEN_TREE_CLONE, memfd_with, open_tree, pidfd_open};
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 fn owned(fd: Result<RawFd>) -> Result<OwnedFd> {
     // SAFETY: every caller passes the result of a call that has just made the descriptor and gave it to nobody else.
@@ -33,7 +33,19 @@ pub(crate) fn pidfd(pid: i32) -> Result<OwnedFd> {
     owned(pidfd_open(pid))
 }
 
-/// A detached copy of the tree at an absolute path (OPEN_TREE_CLONE).
-pub(crate) fn detached_tree(path: &CStr, recursive: bool) -> Result<OwnedFd> {
-    owned(open_tree(libc::AT_FDCWD, path, super::OPEN_TREE_CLONE | if recursive { super::AT_RECURSIVE } else { 0 }))
+/// A detached copy of the tree at an absolute path (OPEN_TREE_CLONE); with `link`, of a symbolic link that is there and not of what it leads to.
+pub(crate) fn detached_tree(path: &CStr, recursive: bool, link: bool) -> Result<OwnedFd> {
+    let recursive = if recursive { AT_RECURSIVE } else { 0 };
+    let link = if link { AT_SYMLINK_NOFOLLOW } else { 0 };
+    owned(open_tree(libc::AT_FDCWD, path, OPEN_TREE_CLONE | recursive | link))
+}
+
+/// [`fsopen`](super::fsopen), owned.
+pub(crate) fn new_file_system(fstype: &CStr) -> Result<OwnedFd> {
+    owned(super::fsopen(fstype))
+}
+
+/// [`fsmount`](super::fsmount), owned.
+pub(crate) fn detached_mount(fs: &OwnedFd, attrs: u64) -> Result<OwnedFd> {
+    owned(super::fsmount(fs.as_raw_fd(), attrs))
 }
