@@ -31,6 +31,7 @@ mod command;
 mod console;
 mod container;
 pub mod executable;
+pub mod filter;
 mod leftovers;
 mod place;
 mod probe;
