@@ -44,6 +44,13 @@ impl<'a> Namespaces<'a> {
     /// # Errors
     /// Names the mount: its source is missing, the map is not acceptable, or the file system cannot show other ids.
     pub(crate) fn mount(&mut self, wanted: &Idmapped) -> Result<OwnedFd> {
+        self.try_mount(wanted).map_err(|e| match e.errno() {
+            Some(libc::ENOSYS) => e.context("idmapped mounts need mount_setattr (kernel 5.12)"),
+            _ => e,
+        })
+    }
+
+    fn try_mount(&mut self, wanted: &Idmapped) -> Result<OwnedFd> {
         let shown = &wanted.shown;
         let tree = match &wanted.what {
             Original::Bind { path, recursive, link } => {
@@ -56,7 +63,6 @@ impl<'a> Namespaces<'a> {
         match sys::set_id_map(fd, wanted.whole_tree, namespace.as_raw_fd()) {
             Err(e @ Errno(libc::EINVAL)) => Err(e)
                 .context(|| format!("mount_setattr `{shown}` (maybe the file system used doesn't support idmap mounts on this kernel?)")),
-            Err(e @ Errno(libc::ENOSYS)) => Err(e).context(|| format!("mount_setattr `{shown}`: idmapped mounts need kernel 5.12")),
             r => r.context(|| format!("mount_setattr `{shown}`")),
         }?;
         // What happens to the original's mounts in the runtime's namespace stays there.
