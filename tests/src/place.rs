@@ -99,6 +99,13 @@ impl Place {
         }
     }
 
+    /// Whether the manager of systemd that is this user's can be spoken to.
+    pub fn systemd_bus(&self) -> bool {
+        let user = || Some(PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR")?).join("bus"));
+        let socket = if self.root { Some("/run/dbus/system_bus_socket".into()) } else { user() };
+        self.systemd && socket.is_some_and(|path| path.exists())
+    }
+
     /// Whether a program is in $PATH.
     pub fn tool(name: &str) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();

@@ -40,6 +40,8 @@ pub enum Need {
     V1,
     /// A program in $PATH.
     Tool(&'static str),
+    /// A running systemd with its bus: the system's for root, otherwise the user's.
+    Systemd,
     /// Limits can be raised.
     CapSysResource,
     /// Limits can not be raised.
@@ -79,6 +81,7 @@ impl Need {
                 "needs a cgroup v1 hierarchy (covered by the run on a host that has them)".into(),
             ),
             Need::Tool(name) => here(Place::tool(name), format!("needs the program {name} (install it)")),
+            Need::Systemd => here(place.systemd_bus(), "needs a running systemd with its bus (covered by cargo xtask vm test)".into()),
             Need::CapSysResource => here(place.cap_sys_resource, "needs CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into()),
             Need::NoCapSysResource => {
                 here(!place.cap_sys_resource, "needs a machine without CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into())

@@ -15,15 +15,18 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// Reads `SLICE:PREFIX:NAME`, `SLICE:NAME` or `NAME`. An empty slice is `system.slice`, or `user.slice` of the user's manager;
-    /// without a path the scope is called after the container.
+    /// Reads `SLICE:PREFIX:NAME`, `SLICE:NAME` or `NAME`. An empty slice is `system.slice`, or `user.slice` of the user's manager.
+    /// Without a path the scope is called after the container, and its slice is the manager's default (systemd.special(7)).
     ///
     /// # Errors
     /// `linux.cgroupsPath: …` for what is no path of this syntax (a cgroupfs path above all), and for names that systemd would refuse.
     pub fn resolve(cgroups_path: Option<&str>, id: &ContainerId, user: bool) -> Result<Self> {
         let default_slice = || if user { "user.slice" } else { "system.slice" }.to_owned();
         let text = match cgroups_path {
-            None | Some("") => return Ok(Self { slice: default_slice(), scope: format!("crun-{}.scope", escape(id.as_str())) }),
+            None | Some("") => {
+                let slice = if user { "app.slice" } else { "system.slice" }.to_owned();
+                return Ok(Self { slice, scope: format!("crun-{}.scope", escape(id.as_str())) });
+            }
             Some(text) => text,
         };
         let bad = |why: String| Error::invalid(format!("linux.cgroupsPath: {why}: `{}`", text.escape_debug()));
@@ -115,7 +118,7 @@ mod tests {
     fn paths_become_slice_scope_and_cgroup() {
         for (path, user, slice, scope, cgroup) in [
             (None, false, "system.slice", "crun-c1.scope", "/system.slice/crun-c1.scope"),
-            (Some(""), true, "user.slice", "crun-c1.scope", "/user.slice/crun-c1.scope"),
+            (Some(""), true, "app.slice", "crun-c1.scope", "/app.slice/crun-c1.scope"),
             (Some("machine.slice:libpod:abc"), false, "machine.slice", "libpod-abc.scope", "/machine.slice/libpod-abc.scope"),
             (Some(":docker:abc"), false, "system.slice", "docker-abc.scope", "/system.slice/docker-abc.scope"),
             (Some("::abc"), true, "user.slice", "-abc.scope", "/user.slice/-abc.scope"),

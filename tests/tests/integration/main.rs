@@ -26,5 +26,6 @@ mod spec_examples;
 mod spec_features;
 mod state_list_ps;
 mod system_calls;
+mod systemd;
 mod terminal;
 mod userns;
