@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use harness::{Container, Need, Report, Test, behaviour, json};
+use harness::{Container, Need, Report, Test, behaviour, json, pinnace_only};
 
 /// A bind mount of a host directory that has one file `f`.
 fn host_dir(t: &Test, name: &str) -> String {
@@ -309,4 +309,159 @@ fn host_sees_none_of_the_mounts() {
     let during = fs::read_to_string("/proc/self/mountinfo").unwrap();
     let of_ours = |text: &str| text.lines().filter(|l| l.contains(&c.id)).count();
     assert_eq!((of_ours(&before), of_ours(&during)), (0, 0));
+}
+
+#[test]
+fn copy_symlink_makes_the_link_anew() {
+    let t = behaviour!();
+    let host = host_dir(&t, "shared");
+    symlink("f", format!("{host}/link")).unwrap();
+    symlink("elsewhere", format!("{host}/other")).unwrap();
+    let c = t.container();
+    bind(&c, &format!("{host}/link"), "/data/copy", &["copy-symlink"]);
+    // No link, so it is mounted.
+    bind(&c, &format!("{host}/f"), "/data/f", &["copy-symlink"]);
+    for _ in 0..2 {
+        let r = c.report();
+        assert!(r.mount("/data/copy").is_none());
+        assert!(r.mount("/data/f").is_some());
+        assert_eq!(fs::read_link(c.rootfs().join("data/copy")).unwrap(), Path::new("f"));
+    }
+    let c = t.container();
+    symlink("f", c.rootfs().join("data/copy")).unwrap();
+    bind(&c, &format!("{host}/other"), "/data/copy", &["copy-symlink"]);
+    c.refused(&["symlink `/data/copy` already exists with a different content"]);
+}
+
+#[test]
+fn src_nofollow_mounts_the_link_itself() {
+    let t = behaviour!(Need::CrunDiffersBefore(29, "mount-nofollow"));
+    let c = t.container();
+    let host = host_dir(&t, "shared");
+    symlink("/data/target", format!("{host}/link")).unwrap();
+    fs::write(c.rootfs().join("data/target"), "of the image").unwrap();
+    bind(&c, &format!("{host}/link"), "/data/l", &["src-nofollow"]);
+    c.args(&["/probe", "read-file", "/data/l"]);
+    assert_eq!(c.run().code(0).json()["text"], "of the image");
+    assert!(c.rootfs().join("data/l").is_file());
+}
+
+#[test]
+fn dest_nofollow_mounts_on_the_link_itself() {
+    let t = behaviour!(Need::CrunDiffersBefore(29, "mount-nofollow"));
+    let c = t.container();
+    let host = host_dir(&t, "shared");
+    symlink("target", c.rootfs().join("data/l")).unwrap();
+    fs::write(c.rootfs().join("data/target"), "of the image").unwrap();
+    bind(&c, &format!("{host}/f"), "/data/l", &["dest-nofollow"]);
+    c.args(&["/probe", "read-file", "/data/l", ",", "read-file", "/data/target"]);
+    let lines = c.run().code(0).json_lines();
+    assert_eq!((&lines[0]["text"], &lines[1]["text"]), (&json!("from the host"), &json!("of the image")));
+}
+
+#[test]
+fn remount_changes_the_mount_that_is_there() {
+    let t = behaviour!();
+    let c = t.container();
+    bind(&c, &host_dir(&t, "shared"), "/data", &["nosuid"]);
+    bind(&c, &host_dir(&t, "shared"), "/data", &["remount", "ro", "nosuid"]);
+    let r = c.report();
+    assert!(r.mount_has("/data", "ro") && r.mount_has("/data", "nosuid"));
+    assert_eq!(r["mounts"].as_array().unwrap().iter().filter(|m| m["target"] == "/data").count(), 1);
+    let c = t.container();
+    for options in [&["size=64k"][..], &["remount", "size=128k", "nosuid"]] {
+        c.mount(json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs", "options": options }));
+    }
+    let r = c.report();
+    assert!(r.mount_has("/data", "nosuid"));
+    assert!(r.mount("/data").unwrap()["super"].to_string().contains("size=128k"));
+    let c = t.container();
+    bind(&c, &host_dir(&t, "shared"), "/data", &["remount", "ro"]);
+    c.refused(&["data", "Invalid argument"]);
+}
+
+#[test]
+fn flags_of_file_systems_reach_them() {
+    let t = behaviour!();
+    for word in ["sync", "dirsync", "rsync"] {
+        let r = tmpfs(&t.container(), &[word]);
+        let text = r.mount("/data").unwrap()["super"].to_string();
+        assert!(text.contains(word.trim_start_matches('r')), "{word}: {text}");
+    }
+    let r = tmpfs(&t.container(), &["sync", "async"]);
+    assert!(!r.mount("/data").unwrap()["super"].to_string().contains("sync"));
+}
+
+#[test]
+fn flags_of_file_systems_do_not_keep_from_binding() {
+    let t = behaviour!(Need::CrunDiffers("sync-words-on-binds"));
+    let c = t.container();
+    bind(&c, &host_dir(&t, "shared"), "/data", &["rsync", "rasync", "rdirsync", "rmand", "rnomand"]);
+    assert!(c.report().mount("/data").is_some());
+}
+
+#[test]
+fn a_mount_label_needs_selinux() {
+    let t = pinnace_only!();
+    if Path::new("/sys/fs/selinux/enforce").exists() {
+        harness::report_skip("mounts::a_mount_label_needs_selinux", "needs a machine without SELinux");
+        return;
+    }
+    let c = t.container();
+    c.edit(|s| s["linux"]["mountLabel"] = json!("system_u:object_r:container_file_t:s0:c1,c2"));
+    assert!(!tmpfs(&c, &["mode=755"]).mount("/data").unwrap()["super"].to_string().contains("context"));
+    c.edit(|s| s["annotations"] = json!({ "run.oci.mount_context_type": "nonsense" }));
+    c.refused(&["run.oci.mount_context_type", "nonsense"]);
+}
+
+/// What the container mounts when the runtime is root only of a user namespace, before which part of `/proc` was covered.
+fn nested(t: &Test, namespaces: &[&str]) -> harness::Output {
+    let c = t.container();
+    c.global(&["--cgroup-manager", "disabled"]);
+    c.edit(|s| {
+        s["linux"]["namespaces"] = namespaces.iter().map(|kind| json!({ "type": kind })).collect();
+        s["linux"].as_object_mut().unwrap().remove("resources");
+        s["linux"]["maskedPaths"] = json!([]);
+        s["linux"]["readonlyPaths"] = json!([]);
+        s.as_object_mut().unwrap().remove("hostname");
+        s["mounts"].as_array_mut().unwrap().retain(|m| {
+            let there = m["type"] != "mqueue" || Path::new("/dev/mqueue").exists();
+            m["type"] != "cgroup" && m["destination"] != "/dev/pts" && there
+        });
+        s["process"].as_object_mut().unwrap().remove("rlimits");
+        s["process"].as_object_mut().unwrap().remove("oomScoreAdj");
+    });
+    c.args(&["/probe", "report"]);
+    let script = "mount -t tmpfs x /proc/fs && exec unshare -U -m --map-root-user \"$@\"";
+    c.launch("run", &[]).under(&["unshare", "-m", "--propagation", "private", "sh", "-c", script, "sh"]).output()
+}
+
+#[test]
+fn what_belongs_to_another_namespace_is_bound_from_the_host() {
+    let t = pinnace_only!(Need::Root);
+    let r = nested(&t, &["mount"]).code(0).report();
+    for (target, kind) in [("/proc", "proc"), ("/sys", "sysfs")] {
+        assert_eq!(r.mount(target).expect(target)["type"], kind, "{target}");
+    }
+    for option in ["ro", "nosuid", "nodev", "noexec"] {
+        assert!(r.mount_has("/sys", option), "/sys lacks {option}");
+    }
+    // What was covered stays so, and nothing is made read-only without need.
+    assert!(r.mount("/proc/fs").is_some());
+    assert!(r.mount_has("/proc", "rw"));
+    if Path::new("/dev/mqueue").exists() {
+        assert_eq!(r.mount("/dev/mqueue").unwrap()["type"], "mqueue");
+        assert!(r.mount_has("/dev/mqueue", "rw"));
+    } else {
+        harness::report_skip(
+            "mounts::what_belongs_to_another_namespace_is_bound_from_the_host: mqueue",
+            "needs /dev/mqueue (the test machines)",
+        );
+    }
+}
+
+#[test]
+fn processes_of_others_are_not_shown_instead() {
+    let t = pinnace_only!(Need::Root);
+    nested(&t, &["mount", "pid"]).fails_with(&["mount `proc` to `/proc`", "Operation not permitted"]);
 }

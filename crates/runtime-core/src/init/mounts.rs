@@ -165,14 +165,17 @@ impl Child<'_> {
 
     /// A new file system, or what is bound instead where the kernel refuses one. The second value says that it is the latter.
     fn new_fs(&mut self, f: &FsMount, attrs: u64) -> Result<(RawFd, bool), Fail> {
-        let refused = match self.made_fs(f, attrs) {
-            Err(Fail { errno: libc::EPERM | libc::EBUSY, .. }) if f.instead.is_some() => &f.instead,
-            r => return r.map(|tree| (tree, false)),
+        let (refused, instead) = match (self.made_fs(f, attrs), &f.instead) {
+            (Err(refused @ Fail { errno: libc::EPERM | libc::EBUSY, .. }), Some(instead)) => (refused, instead),
+            (r, _) => return r.map(|tree| (tree, false)),
+        };
+        let tree = match self.source(&instead.source, true, false) {
+            // There is nothing that could stand in.
+            Err(Fail { errno: libc::ENOENT, .. }) => return Err(refused),
+            r => r?,
         };
         // What the kernel had to say is settled.
         self.detail_len = 0;
-        let Some(instead) = refused else { return Err(Errno(libc::EPERM).into()) };
-        let tree = self.source(&instead.source, true, false)?;
         self.change(tree, true, Change { set: attrs | instead.attrs, ..Change::default() })?;
         Ok((tree, true))
     }

@@ -1,0 +1,214 @@
+//! Kernels and outer containers without the calls for detached mounts (open_tree, fsopen, move_mount, mount_setattr): a filter answers ENOSYS,
+//! and what the container gets must be the same.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use harness::{Container, Need, Test, Value, json, pinnace_only, view};
+
+const ALL: &str = "open_tree,move_mount,fsopen,fspick,mount_setattr";
+/// Also what 5.2 to 5.11 lack, and filters that know some calls only.
+const SETS: [&str; 6] =
+    [ALL, "mount_setattr", "fsopen", "move_mount", "open_tree", "openat2,open_tree,move_mount,fsopen,fspick,mount_setattr"];
+
+/// A run without some calls, and with a script around it where there is one.
+fn without(c: &Container<'_>, calls: &str, script: Option<&str>) -> harness::Invocation {
+    let in_view = view::program();
+    // Either makes a mount namespace of its own, in which the script may mount.
+    let mut wrapper = match calls {
+        "" => vec!["unshare", "-m", "--propagation", "private"],
+        _ => vec![in_view.to_str().unwrap(), "host", "--without", calls, "--"],
+    };
+    if let Some(script) = script {
+        wrapper.extend(["sh", "-c", script, "sh"]);
+    }
+    let mut run = c.launch("run", &[]);
+    run.under(&wrapper);
+    run
+}
+
+/// The mount table, sorted and without what differs from run to run; parents by path, empty directories alike.
+fn table(mounts: &Value) -> Vec<String> {
+    let mounts = mounts.as_array().unwrap();
+    let target = |id: &Value| mounts.iter().find(|m| m["id"] == *id).map_or(Value::Null, |m| m["target"].clone());
+    let line = |m: &Value| {
+        let mut line = m.clone();
+        let fields = line.as_object_mut().unwrap();
+        fields.remove("id");
+        fields.insert("parent".into(), target(&m["parent"]));
+        // A peer group's number is the kernel's choice.
+        let peers = m["propagation"].as_array().unwrap().iter();
+        let kinds: Vec<_> = peers.map(|p| p.as_str().unwrap().split(':').next().unwrap().to_owned()).collect();
+        fields.insert("propagation".into(), json!(kinds));
+        fields.remove("dev");
+        let empty = m["root"].to_string().contains(".empty-directory") || m["super"].to_string().contains("mode=555");
+        if empty {
+            fields.extend([("root".to_owned(), json!("")), ("super".to_owned(), json!("empty"))]);
+        }
+        line.to_string()
+    };
+    let mut lines: Vec<_> = mounts.iter().map(line).collect();
+    lines.sort();
+    lines
+}
+
+/// The same container with and without the calls.
+fn same_with_and_without(t: &Test, prepare: &dyn Fn(&Container<'_>), script: Option<&str>) {
+    let report = |calls: &str| {
+        let c = t.container();
+        prepare(&c);
+        c.args(&["/probe", "report"]);
+        let r = without(&c, calls, script).ok().report();
+        let lines = table(&r["mounts"]).iter().map(|m| m.replace(&c.id, "ID")).collect::<Vec<_>>();
+        let mut devices = r["dev"].clone();
+        devices.as_object_mut().unwrap().values_mut().for_each(|d| drop(d.as_object_mut().unwrap().remove("ino")));
+        (lines, devices)
+    };
+    let (mounts, devices) = report("");
+    for calls in SETS {
+        let got = report(calls);
+        for line in got.0.iter().filter(|line| !mounts.contains(line)) {
+            panic!("without {calls}: {line}\nnot among {mounts:#?}");
+        }
+        assert_eq!(got.0.len(), mounts.len(), "without {calls}: {:?}", got.0);
+        assert_eq!(got.1, devices, "without {calls}");
+    }
+}
+
+fn source(t: &Test) -> PathBuf {
+    let dir = t.dir().join("tree");
+    fs::create_dir_all(dir.join("sub dir")).unwrap();
+    fs::write(dir.join("f"), "of the host").unwrap();
+    let _ = symlink("f", dir.join("link"));
+    dir
+}
+
+fn all_kinds(t: &Test, c: &Container<'_>) {
+    let dir = source(t);
+    let of = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let file = of("f");
+    for (target, kind, source, options) in [
+        ("/data/bind", "bind", of(""), &["bind", "ro", "nosuid", "noatime"][..]),
+        ("/data/file", "bind", file, &["bind", "nodev", "noexec", "strictatime"]),
+        ("/data/link", "bind", of("link"), &["bind", "src-nofollow", "ro"]),
+        ("/data/rbind", "bind", of(""), &["rbind", "rro", "rnosuid", "rslave"]),
+        ("/data/proc", "bind", "/proc".into(), &["rbind", "rprivate", "nodiratime"]),
+        ("/data/tmpfs", "tmpfs", "tmpfs".into(), &["ro", "size=64k", "mode=750", "nosuid", "nosymfollow", "sync"]),
+        ("/data/filled", "tmpfs", "tmpfs".into(), &["tmpcopyup"]),
+        ("/data/bind", "bind", of(""), &["remount", "bind", "noexec", "rw"]),
+        ("/data/filled", "tmpfs", "tmpfs".into(), &["remount", "size=128k", "nodev"]),
+    ] {
+        c.mount(json!({ "destination": target, "type": kind, "source": source, "options": options }));
+    }
+    fs::create_dir_all(c.rootfs().join("data/filled/deep")).unwrap();
+}
+
+#[test]
+fn every_kind_of_mount_is_the_same() {
+    let t = pinnace_only!(Need::Root);
+    let below = format!("mount -t tmpfs sub '{}' && exec \"$@\"", source(&t).join("sub dir").display());
+    same_with_and_without(&t, &|c| all_kinds(&t, c), Some(&below));
+}
+
+#[test]
+fn propagation_is_the_same_and_nothing_gets_out() {
+    let t = pinnace_only!(Need::Root);
+    let before = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    for word in ["private", "slave", "shared", "unbindable"] {
+        let prepare = |c: &Container<'_>| {
+            all_kinds(&t, c);
+            c.edit(|s| {
+                s["linux"]["rootfsPropagation"] = json!(word);
+                // Copies of the host's own mounts, which keep receiving only where the parent could make them.
+                s["linux"]["maskedPaths"] = json!([]);
+                s["mounts"].as_array_mut().unwrap().retain(|m| m["type"] != "cgroup" && m["type"] != "cgroup2");
+            });
+        };
+        // In a namespace whose mounts are all shared, what leaks would show in its table when the container has ended.
+        let script = "mount --make-rshared / && before=$(wc -l </proc/self/mountinfo) && \"$@\"; status=$?; \
+            test $(wc -l </proc/self/mountinfo) = $before || { echo leaked >&2; exit 99; }; exit $status";
+        same_with_and_without(&t, &prepare, Some(script));
+    }
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+}
+
+#[test]
+fn a_user_namespace_is_the_same() {
+    let t = pinnace_only!(Need::Root);
+    let prepare = |c: &Container<'_>| {
+        c.new_namespace("user");
+        c.edit(|s| {
+            for kind in ["uidMappings", "gidMappings"] {
+                s["linux"][kind] = json!([{ "containerID": 0, "hostID": 200_000, "size": 10_000 }]);
+            }
+        });
+        let dir = source(&t).to_str().unwrap().to_owned();
+        // The root of the container may not make it.
+        fs::create_dir(c.rootfs().join("data/bind")).unwrap();
+        c.mount(json!({ "destination": "/data/bind", "type": "bind", "source": dir, "options": ["rbind", "ro", "nosuid"] }));
+    };
+    same_with_and_without(&t, &prepare, None);
+}
+
+#[test]
+fn the_rest_of_a_container_works() {
+    let t = pinnace_only!(Need::Root);
+    for calls in SETS {
+        let c = t.container();
+        c.edit(|s| {
+            s["root"]["readonly"] = json!(true);
+            s["process"]["terminal"] = json!(true);
+            s["linux"]["maskedPaths"] = json!(["/proc/kcore", "/proc/acpi", "/proc/timer_list", "/data"]);
+        });
+        c.args(&["/probe", "try-write", "/x", ",", "try-write", "/proc/sys/kernel/hostname", ",", "console", "on the console"]);
+        let out = without(&c, calls, None).ok().stdout();
+        assert_eq!(out.matches("EROFS").count(), 2, "without {calls}: {out}");
+        assert!(out.contains("on the console"), "without {calls}: {out}");
+    }
+}
+
+#[test]
+fn an_idmapped_mount_says_what_it_needs() {
+    let t = pinnace_only!(Need::Root);
+    for calls in ["mount_setattr", ALL] {
+        let c = t.container();
+        c.mount(
+            json!({ "destination": "/data", "type": "bind", "source": source(&t), "options": ["bind", "idmap=uids=0-1-1;gids=0-1-1"] }),
+        );
+        without(&c, calls, None).output().fails_with(&[
+            "idmapped mounts need mount_setattr (kernel 5.12)",
+            "/data",
+            "Function not implemented",
+        ]);
+    }
+}
+
+#[test]
+fn links_in_the_image_lead_nowhere_else() {
+    let t = pinnace_only!(Need::Root);
+    let outside = t.dir().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for calls in SETS {
+        let c = t.container();
+        symlink(&outside, c.rootfs().join("data/out")).unwrap();
+        let dir = source(&t);
+        c.mount(json!({ "destination": "/data/out/made", "type": "bind", "source": dir, "options": ["bind"] }));
+        c.mount(json!({ "destination": "/data/out/file", "type": "bind", "source": dir.join("f"), "options": ["bind"] }));
+        without(&c, calls, None).output().failed();
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "without {calls}");
+    }
+}
+
+#[test]
+fn the_child_allocates_nothing() {
+    let t = pinnace_only!(Need::Root, Need::Variable("PINNACE_TRAP_BIN"));
+    let trap = PathBuf::from(std::env::var_os("PINNACE_TRAP_BIN").unwrap());
+    let t = t.with_binary(&trap);
+    for calls in SETS {
+        let c = t.container();
+        all_kinds(&t, &c);
+        c.args(&["/probe", "exit", "3"]);
+        without(&c, calls, None).output().code(3);
+    }
+}
