@@ -170,7 +170,8 @@ pub fn report(results: &[Outcome]) -> bool {
         }
     }
     let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (name, reason) in results.iter().flat_map(|outcome| &outcome.tally.skipped).collect::<BTreeMap<_, _>>() {
+    // The first run's reason stays: that is root's, who lacks least.
+    for (name, reason) in results.iter().rev().flat_map(|outcome| &outcome.tally.skipped).collect::<BTreeMap<_, _>>() {
         if ran(results, name).next().is_none() {
             reasons.entry(reason).or_default().push(name);
         }
