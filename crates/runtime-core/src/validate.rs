@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::namespaces::KINDS;
+use crate::plan::schedule;
 use crate::spec::{Hook, Linux, Process, Spec};
 
 /// Checks a configuration from which a container is to be made.
@@ -63,6 +64,11 @@ pub(crate) fn process(p: &Process<'_>) -> Result<()> {
     }
     if let Some(mask) = p.user.umask.filter(|m| *m > 0o777) {
         return Err(Error::invalid(format!("process.user.umask: {mask:#o} is above 0o777")));
+    }
+    if let Some(wanted) = &p.exec_cpu_affinity {
+        for (list, field) in [(&wanted.initial, "initial"), (&wanted.last, "final")] {
+            schedule::cpu_list(list.as_deref().unwrap_or(""), &format!("process.execCPUAffinity.{field}"))?;
+        }
     }
     Ok(())
 }

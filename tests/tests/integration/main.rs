@@ -18,6 +18,7 @@ mod masks;
 mod mounts;
 mod namespaces;
 mod old_kernels;
+mod priorities;
 mod process;
 mod rootless;
 mod run;

@@ -34,7 +34,7 @@ impl Runtime {
         let spec = Spec::parse(&config).map_err(|e| e.context("load the configuration"))?;
         let file = options.process_file.as_deref().map(read_process).transpose()?;
         let process = match &file {
-            Some(raw) => from_file(raw, options)?,
+            Some(raw) => from_file(raw, spec.process.as_ref(), options)?,
             None => from_options(spec.process.as_ref(), options)?,
         };
         validate::process(&process)?;
@@ -107,10 +107,15 @@ fn read_process(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).context(|| format!("open `{}`", path.display()))
 }
 
-/// The description of a file is complete; only the terminal can be added to it.
-fn from_file<'a>(raw: &'a [u8], options: &ExecOptions) -> Result<Process<'a>> {
+/// The description of a file is complete but for the terminal, which can be added to it, and the priorities, which are the container's
+/// where the file says nothing.
+fn from_file<'a>(raw: &'a [u8], base: Option<&Process<'a>>, options: &ExecOptions) -> Result<Process<'a>> {
     let mut process: Process<'a> = crate::spec::parse(raw).map_err(|e| e.context("load the process file"))?;
     process.terminal |= options.tty;
+    if let Some(base) = base {
+        process.scheduler = process.scheduler.or_else(|| base.scheduler.clone());
+        process.io_priority = process.io_priority.or_else(|| base.io_priority.clone());
+    }
     Ok(process)
 }
 

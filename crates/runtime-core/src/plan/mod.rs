@@ -17,7 +17,7 @@ pub(crate) mod words;
 use crate::engine::{CreateOptions, ExecOptions};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
-use crate::spec::{Hooks, Linux, Process, Spec};
+use crate::spec::{Hooks, Linux, Process, Spec, Str};
 use hooks::Identity;
 use ids::IdMaps;
 use namespaces::Namespaces;
@@ -135,6 +135,8 @@ pub(crate) fn automatic_user_namespace(linux: &Linux<'_>, facts: &Facts) -> bool
 /// Namespaces and what is set in them before any mount.
 fn surroundings(steps: &mut Vec<Step>, cx: &Context<'_>, ns: Namespaces, options: &CreateOptions, new_network: bool) -> Result<()> {
     steps.extend(ns.steps);
+    // The runtime may have been started on some CPUs only; which of them are the container's is for its cgroup to say.
+    steps.push(Step::Affinity { cpus: schedule::all_cpus(), field: None });
     steps.push(Step::Umask(0));
     if !options.no_new_keyring {
         steps.push(Step::JoinKeyring { name: mounts::c_string(cx.place.id, || "id".into())? });
@@ -248,12 +250,19 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
     let user = automatic_user_namespace(target.linux, target.facts) || target.linux.namespaces.iter().any(|n| n.kind == "user");
     let has = |kind: &str| kind == "user" && user || target.linux.namespaces.iter().any(|n| n.kind == kind);
     let flags = namespaces::KINDS.iter().filter(|(kind, _)| has(kind)).fold(0, |all, (_, flag)| all | flag);
-    // What the parent sets on this process is inherited by the one it forks.
-    let mut steps = vec![Step::AwaitParent, Step::Undumpable, Step::JoinCgroups];
+    let by_parent = ByParent::compile(process, user)?;
+    let (before, after) = affinity(process)?;
+    let mut steps = Vec::from_iter(before);
+    // What the parent sets on this process is inherited by the one it forks, but for a scheduling policy that ends with a fork.
+    let late = by_parent.scheduler.is_some();
+    steps.extend((!late).then_some(Step::AwaitParent));
+    steps.extend([Step::Undumpable, Step::JoinCgroups]);
+    steps.extend(after);
     steps.extend(join_steps(flags, &mut opens));
     if flags & libc::CLONE_NEWPID as u64 != 0 {
         steps.push(Step::Fork);
     }
+    steps.extend(late.then_some(Step::AwaitParent));
     // Which of the container's maps deny setgroups shows only inside; the child then skips an empty list by itself.
     let setgroups_denied = target.facts.setgroups_denied;
     if user {
@@ -275,8 +284,21 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         seccomp: target.linux.seccomp.is_some_and(|s| s.get() != "null"),
     };
     steps.extend(process::compile(process, &around, Vec::new())?);
-    let by_parent = ByParent::compile(process, user)?;
     Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, by_parent })
+}
+
+/// `process.execCPUAffinity`: what is set before the process joins the container's cgroup and what after it. A process for which neither
+/// is asked gets all CPUs of the cgroup, as the container's own did.
+fn affinity(process: &Process<'_>) -> Result<(Option<Step>, Option<Step>)> {
+    let wanted = process.exec_cpu_affinity.as_ref();
+    let step = |list: Option<&Str<'_>>, field| {
+        let cpus = list.map(|text| schedule::cpu_list(text, field)).transpose();
+        cpus.map(|cpus| cpus.flatten().map(|cpus| Step::Affinity { cpus, field: Some(field) }))
+    };
+    let before = step(wanted.and_then(|w| w.initial.as_ref()), "process.execCPUAffinity.initial")?;
+    let after = step(wanted.and_then(|w| w.last.as_ref()), "process.execCPUAffinity.final")?;
+    let all = (before.is_none() && after.is_none()).then(|| Step::Affinity { cpus: schedule::all_cpus(), field: None });
+    Ok((before, after.or(all)))
 }
 
 /// One call by pidfd (kernel 5.8).

@@ -1,4 +1,4 @@
-//! CPU and I/O scheduling of the process, and its personality. Not here: CPU sets (the cgroup's).
+//! CPU and I/O scheduling of the process, the CPUs it may start on, and its personality. Not here: the cgroup's CPU sets.
 
 use crate::error::{Error, Result};
 use crate::spec::{IoPriority, Personality, Scheduler, Str};
@@ -82,9 +82,56 @@ pub(crate) fn personality(p: &Personality<'_>) -> Result<u64> {
     number(&DOMAINS, &p.domain, "linux.personality.domain")
 }
 
+/// CPUs as sched_setaffinity(2) takes them: bit N of word N / 64 is CPU N.
+pub(crate) type CpuMask = Box<[u64]>;
+
+/// More CPUs than any kernel is built for (NR_CPUS is at most 8192); what a machine lacks is left out by the kernel.
+const CPUS: usize = 8192;
+
+/// All CPUs there are: what the cgroup leaves of them is for the kernel to say.
+pub(crate) fn all_cpus() -> CpuMask {
+    vec![u64::MAX; CPUS / 64].into()
+}
+
+/// One of the lists of `process.execCPUAffinity`, such as `0-3,7`; `None` for an empty one.
+///
+/// # Errors
+/// Anything but numbers and ranges, or a number no kernel has a CPU for.
+pub(crate) fn cpu_list(text: &str, field: &str) -> Result<Option<CpuMask>> {
+    let invalid = || Error::invalid(format!("{field}: cannot parse input `{text}`"));
+    let number = |digits: &str| match digits.bytes().all(|b| b.is_ascii_digit()) {
+        true => digits.parse::<usize>().ok().filter(|n| *n < CPUS).ok_or_else(invalid),
+        false => Err(invalid()),
+    };
+    let mut mask = Vec::new();
+    // As crun: an empty entry is no entry.
+    for range in text.split(',').map(str::trim).filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return Err(invalid());
+        }
+        mask.resize(mask.len().max(last / 64 + 1), 0);
+        (first..=last).for_each(|cpu| mask[cpu / 64] |= 1 << (cpu % 64));
+    }
+    Ok((!mask.is_empty()).then(|| mask.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpu_lists_are_masks() {
+        let list = |text| cpu_list(text, "f").map(|mask| mask.map(Vec::from));
+        assert_eq!(list("0-2,5").unwrap(), Some(vec![0b10_0111]));
+        assert_eq!(list("64,1-1,").unwrap(), Some(vec![2, 1]));
+        assert_eq!(list("8191").unwrap().unwrap().len(), 128);
+        assert_eq!(list("").unwrap(), None);
+        for bad in ["x", "1-", "-1", "2-1", "8192", "+1", "1;2", "0x1"] {
+            assert_eq!(list(bad).unwrap_err().to_string(), format!("f: cannot parse input `{bad}`"));
+        }
+    }
 
     #[test]
     fn words_become_numbers() {

@@ -4,6 +4,7 @@
 //! Everything is a C string or a number, so that the child neither allocates nor formats. [`Step::describe`] words a step for the parent's
 //! error messages.
 
+use super::schedule::CpuMask;
 use crate::sys::Argv;
 use std::ffi::{CStr, CString};
 
@@ -27,6 +28,8 @@ pub(crate) enum Step {
     Unshared,
     /// Wait until the parent has written the id maps and the manager has moved the process, if the launch needs that.
     AwaitParent,
+    /// The CPUs the process may run on, as far as its cgroup has them; the field that asks for it, if any does.
+    Affinity { cpus: CpuMask, field: Option<&'static str> },
     /// Take the ids of the user namespace's root.
     BecomeRoot { clear_groups: bool },
     /// Write the clock offsets of a new time namespace and enter it.
@@ -314,6 +317,7 @@ impl Step {
             Step::Unshare { .. } => "unshare namespaces".into(),
             Step::Fork => "clone into the pid namespace".into(),
             Step::Unshared | Step::AwaitParent | Step::Mounted | Step::Gate { .. } => "synchronise with the runtime".into(),
+            Step::Affinity { field, .. } => format!("sched_setaffinity ({})", field.unwrap_or("all CPUs")),
             Step::BecomeRoot { .. } => "become root in the user namespace".into(),
             Step::TimeOffsets { .. } => "write `/proc/self/timens_offsets`".into(),
             Step::JoinKeyring { name } => format!("join keyctl `{}`", lossy(name)),

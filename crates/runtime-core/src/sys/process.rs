@@ -394,6 +394,12 @@ pub(crate) fn set_scheduler(pid: i32, a: &SchedAttr) -> Result<()> {
     unsafe { call!(SYS_sched_setattr, pid, &raw const raw, 0) }.map(drop)
 }
 
+/// `sched_setaffinity(2)` of the calling thread; bit N of word N / 64 stands for CPU N.
+pub(crate) fn set_affinity(mask: &[u64]) -> Result<()> {
+    // SAFETY: the pointer and the length in bytes describe `mask`, which is only read.
+    unsafe { call!(SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) }.map(drop)
+}
+
 /// `ioprio_set(2)` for one process; 0 is the calling thread.
 pub(crate) fn set_io_priority(pid: i32, priority: u32) -> Result<()> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
