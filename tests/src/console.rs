@@ -93,7 +93,7 @@ impl From<OwnedFd> for Pty {
     }
 }
 
-/// A listening socket for `--console-socket`.
+/// A listening socket for `--console-socket` and other sockets that get a descriptor.
 pub struct ConsoleSocket {
     listener: UnixListener,
     /// Its path.
@@ -118,6 +118,15 @@ impl ConsoleSocket {
     /// # Panics
     /// If none comes.
     pub fn receive(&self) -> (Pty, Vec<u8>) {
+        let (fd, bytes) = self.receive_fd();
+        (Pty::from(fd), bytes)
+    }
+
+    /// The same for a descriptor that is no terminal's.
+    ///
+    /// # Panics
+    /// If none comes.
+    pub fn receive_fd(&self) -> (OwnedFd, Vec<u8>) {
         let (stream, _) = self.accept();
         let mut data = [0u8; 256];
         let mut control = nix::cmsg_space!([i32; 4]);
@@ -136,7 +145,7 @@ impl ConsoleSocket {
         assert_eq!(fds.len(), 1, "one descriptor comes over the console socket");
         // SAFETY: the kernel just made this descriptor for us, and nothing else knows it.
         let fd = unsafe { OwnedFd::from_raw_fd(fds[0]) };
-        (Pty::from(fd), data[..length].to_vec())
+        (fd, data[..length].to_vec())
     }
 
     fn accept(&self) -> (UnixStream, std::os::unix::net::SocketAddr) {

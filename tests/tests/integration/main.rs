@@ -17,6 +17,7 @@ mod logging;
 mod masks;
 mod mounts;
 mod namespaces;
+mod notify;
 mod old_kernels;
 mod priorities;
 mod process;

@@ -43,6 +43,7 @@ pub(super) fn create_options(context: &Context, m: &ArgMatches) -> Result<Create
         pidfd_socket: args::path(m, "pidfd-socket"),
         preserve_fds: preserve_fds(m)?,
         listen_fds: listen_fds()?,
+        notify_socket: notify_socket()?,
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         pid_file: args::path(m, "pid-file"),
@@ -65,6 +66,15 @@ pub(super) fn preserve_fds(m: &ArgMatches) -> Result<u32> {
 pub(super) fn listen_fds() -> Result<u32> {
     let value = std::env::var("LISTEN_FDS").ok().filter(|n| !n.is_empty());
     value.map_or(Ok(0), |n| n.parse().map_err(|_| args::invalid("LISTEN_FDS", &n)))
+}
+
+/// The service manager's socket (sd_notify(3)).
+///
+/// # Errors
+/// It is not UTF-8.
+pub(super) fn notify_socket() -> Result<Option<String>> {
+    let value = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
+    value.map(|name| args::utf8(name, "NOTIFY_SOCKET")).transpose()
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! `start`. Not here: starting.
 
-use super::{Command, Context};
+use super::{Command, Context, create};
 use crate::args::{self, Stop};
 use clap::ArgMatches;
+use runtime_core::engine::StartOptions;
 
 pub(super) const COMMAND: Command = Command { name: "start", about: "start a container", options, run };
 
@@ -12,6 +13,6 @@ fn options() -> clap::Command {
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     let id = args::only_id(m, "start")?;
-    context.runtime().start(&id)?;
+    context.runtime().start(&id, &StartOptions { notify_socket: create::notify_socket()? })?;
     Ok(0)
 }

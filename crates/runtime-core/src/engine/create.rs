@@ -3,8 +3,9 @@
 use super::console::Destination;
 use super::hooks;
 use super::launch::{self, Launched, Parent, Setup};
+use super::notify::{self, Proxy};
 use super::slots::{self, Sources};
-use super::supervise::Supervisor;
+use super::supervise::{self, Supervisor};
 use super::{CreateOptions, Runtime, attach, socket};
 use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompRequest};
 use crate::bundle::Bundle;
@@ -15,7 +16,7 @@ use crate::init::wire;
 use crate::plan::hooks::Identity;
 use crate::plan::{self, ContainerPlan, Place};
 use crate::spec::{Hooks, Linux, Map, Resources, Spec, Str};
-use crate::state::{ContainerDir, Gate, Record, Store, start_time};
+use crate::state::{ContainerDir, Gate, Record, Store, notify as notify_socket, start_time};
 use crate::time::Timestamp;
 use crate::validate;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -32,11 +33,11 @@ impl Runtime {
         let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
         let console = self.console(&spec, options, "use --console-socket with create when a terminal is used")?;
         let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
-        container.launch(console.as_ref(), Mode::Created, |_, _| Ok(()))
+        container.launch(console.as_ref(), Mode::Created, |_, _, _| Ok(()))
     }
 
     /// Makes a container and starts it. Returns the exit status of its process, 128 + N when signal N ended it, or 0 at once when
-    /// detached.
+    /// detached; with a service manager's socket, when the service is ready.
     ///
     /// # Errors
     /// Anything on the way; nothing is left behind then.
@@ -51,14 +52,23 @@ impl Runtime {
         };
         let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
         if options.detach {
-            container.launch(console.as_ref(), Mode::Detached, |_, _| Ok(()))?;
-            return Ok(0);
+            let mut status = 0;
+            container.launch(console.as_ref(), Mode::Detached, |pid, proxy, _| {
+                // As crun: one that ends before it is ready was all this call was for.
+                if let Some(proxy) = proxy
+                    && !proxy.until_ready(pid)?
+                {
+                    status = supervise::ended(pid)?;
+                }
+                Ok(())
+            })?;
+            return Ok(status);
         }
         let supervisor = Supervisor::prepare(container.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0)?;
         let mut status = 0;
-        container.launch(console.as_ref(), Mode::Foreground(&supervisor), |pid, teardown| {
+        container.launch(console.as_ref(), Mode::Foreground(&supervisor), |pid, proxy, teardown| {
             let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
-            status = supervisor.wait(pid, terminal)?;
+            status = Proxy::during(proxy, || supervisor.wait(pid, terminal))?;
             if options.keep { Ok(()) } else { teardown() }
         })?;
         Ok(status)
@@ -76,6 +86,9 @@ impl Runtime {
 fn wants_terminal(spec: &Spec<'_>) -> bool {
     spec.process.as_ref().is_some_and(|p| p.terminal)
 }
+
+/// Unix socket that gets a pidfd of the process, as `--pidfd-socket`.
+const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
 /// What becomes of the process once it is ready.
 #[derive(Clone, Copy)]
@@ -120,18 +133,22 @@ impl<'a> Container<'a> {
         validate::validate(spec)?;
         let facts = Facts::gather(proc, spec)?;
         let rootfs = bundle.rootfs(proc, spec)?;
-        let place = Place { id, bundle: &bundle.path, rootfs: &rootfs };
+        let directory = runtime.root.join(id.as_str()).join(notify_socket::NAME);
+        let place = Place { id, bundle: &bundle.path, rootfs: &rootfs, notify: &directory };
+        if let Some(target) = &options.notify_socket {
+            notify::address(target)?;
+        }
         let plan = plan::compile(spec, &facts, options, place)?;
         tracing::debug!("bundle `{}`: {} steps for the container's process", bundle.path.display(), plan.steps.len());
         Ok(Self { runtime, id, options, proc, bundle, spec, rootfs, facts, plan })
     }
 
-    /// Makes the container; `then` runs while it lives, with its pid and what takes it down.
+    /// Makes the container; `then` runs while it lives, with its pid, what passes its notifications on, and what takes it down.
     fn launch(
         self,
         console: Option<&Destination>,
         mode: Mode<'_>,
-        then: impl FnOnce(i32, &mut dyn FnMut() -> Result<()>) -> Result<()>,
+        then: impl FnOnce(i32, Option<&Proxy>, &mut dyn FnMut() -> Result<()>) -> Result<()>,
     ) -> Result<()> {
         let manager = self.runtime.backends.cgroup_manager(&self.options.cgroup_manager)?;
         let dir = Store::new(&self.runtime.root).create(self.id)?;
@@ -141,6 +158,7 @@ impl<'a> Container<'a> {
         let request = self.request(&linux, &no_limits);
         let placement = manager.place(&request)?;
         let mut cgroup = CgroupGuard { manager, placement: &placement, armed: true };
+        let proxy = self.notifications(&dir, mode)?;
         let gate = mode.waits().then(|| Gate::make(&dir)).transpose()?;
         let sources = Sources {
             proc: self.proc,
@@ -175,7 +193,18 @@ impl<'a> Container<'a> {
             hooks::run_all(&self.hooks().poststop, &self.identity(), "stopped", 0);
             Ok(())
         };
-        then(pid, &mut teardown)
+        then(pid, proxy.as_ref(), &mut teardown)
+    }
+
+    /// The place of the container's notification socket, and the socket unless it is for `start` to read from.
+    fn notifications(&self, dir: &ContainerDir, mode: Mode<'_>) -> Result<Option<Proxy>> {
+        let Some(target) = &self.options.notify_socket else { return Ok(None) };
+        if !self.spec.linux().namespaces.iter().any(|n| n.kind == "mount") {
+            tracing::debug!("NOTIFY_SOCKET: a container without a mount namespace gets no socket");
+            return Ok(None);
+        }
+        notify_socket::make_directory(dir, self.plan.id_maps.as_ref().and_then(plan::ids::IdMaps::root))?;
+        if mode.waits() { Ok(None) } else { Proxy::listen(dir, target) }
     }
 
     fn request<'r>(&'r self, linux: &'r Linux<'r>, none: &'r Resources<'r>) -> CgroupRequest<'r> {
@@ -225,7 +254,8 @@ impl<'a> Container<'a> {
             launched.executed()?;
             hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
         }
-        if let Some(path) = &self.options.pidfd_socket {
+        let receiver = self.spec.annotations.get(PIDFD_RECEIVER).map(|path| Path::new(&**path));
+        for path in self.options.pidfd_socket.as_deref().into_iter().chain(receiver) {
             socket::send_pidfd(path, pid)?;
         }
         self.options.pid_file.as_deref().map_or(Ok(()), |path| write_pid_file(path, pid))

@@ -12,6 +12,7 @@ mod hooks;
 mod idmap;
 mod kill;
 mod launch;
+mod notify;
 mod options;
 mod ps;
 mod slots;
@@ -22,7 +23,7 @@ mod supervise;
 mod update;
 
 pub use crate::init::in_child;
-pub use options::{Backends, CreateOptions, ExecOptions};
+pub use options::{Backends, CreateOptions, ExecOptions, StartOptions};
 
 use std::path::PathBuf;
 

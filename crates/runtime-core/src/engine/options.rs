@@ -45,6 +45,8 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// Number of descriptors from 3 on that a service manager passed (`LISTEN_FDS`, sd_listen_fds(3)); the process gets them too.
     pub listen_fds: u32,
+    /// The service manager's socket (`NOTIFY_SOCKET`, sd_notify(3)): the container gets one of its own, from which messages are passed on.
+    pub notify_socket: Option<String>,
     /// Change the root by MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
     /// Do not join a new session keyring.
@@ -67,6 +69,7 @@ impl Default for CreateOptions {
             pidfd_socket: None,
             preserve_fds: 0,
             listen_fds: 0,
+            notify_socket: None,
             no_pivot: false,
             no_new_keyring: false,
             pid_file: None,
@@ -74,6 +77,13 @@ impl Default for CreateOptions {
             keep: false,
         }
     }
+}
+
+/// Options of `start`.
+#[derive(Debug, Clone, Default)]
+pub struct StartOptions {
+    /// As [`CreateOptions::notify_socket`], for a container that was created with one: `start` then waits until the service is ready.
+    pub notify_socket: Option<String>,
 }
 
 /// Options of `exec`. Either `process_file` describes the process wholly, or `args` and the fields behind it change the container's own.

@@ -36,11 +36,19 @@ pub(crate) fn connect(path: &Path) -> Result<OwnedFd> {
 /// # Errors
 /// Names nothing; the caller does.
 pub(crate) fn send_fd(socket: impl AsFd, fd: impl AsFd) -> rustix::io::Result<()> {
+    send_with_fd(socket, b" ", fd)
+}
+
+/// Sends bytes and a descriptor with them.
+///
+/// # Errors
+/// Names nothing; the caller does.
+pub(crate) fn send_with_fd(socket: impl AsFd, bytes: &[u8], fd: impl AsFd) -> rustix::io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd.as_fd()];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    rustix::net::sendmsg(socket, &[IoSlice::new(b" ")], &mut control, SendFlags::NOSIGNAL).map(drop)
+    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Receives one descriptor.

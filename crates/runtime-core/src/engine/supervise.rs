@@ -105,6 +105,14 @@ fn reap(pid: i32) -> Result<Option<i32>> {
     }
 }
 
+/// Reaps a process that has ended: its exit status.
+///
+/// # Errors
+/// It is not this process's child.
+pub(crate) fn ended(pid: i32) -> Result<i32> {
+    sys::wait4(pid, 0).context(|| "waitpid").map(|(_, status)| exit_status(status))
+}
+
 fn exit_status(status: i32) -> i32 {
     if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }
 }

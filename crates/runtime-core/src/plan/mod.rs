@@ -51,6 +51,8 @@ pub(crate) struct Place<'a> {
     pub bundle: &'a Path,
     /// Absolute.
     pub rootfs: &'a Path,
+    /// Directory of the notification socket, which exists where one is asked for.
+    pub notify: &'a Path,
 }
 
 /// What the files of this module know.
@@ -106,7 +108,7 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let new_network = ns.new & libc::CLONE_NEWNET as u64 != 0;
     let clone_flags = ns.clone_flags;
     surroundings(&mut steps, &cx, ns, options, new_network)?;
-    root_file_system(&mut steps, &cx, own_mounts, &mut opens)?;
+    root_file_system(&mut steps, &cx, own_mounts, options, &mut opens)?;
     let who = Identity { id: place.id, bundle: place.bundle, rootfs: place.rootfs, annotations: &spec.annotations };
     let none = Hooks::default();
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
@@ -115,6 +117,7 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let around = Surroundings {
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
+        notify_socket: options.notify_socket.as_deref().filter(|_| own_mounts).map(|name| format!("{}/notify", mounts::notify_place(name))),
         setgroups_denied,
         user_namespace,
         personality: linux.personality.as_ref(),
@@ -158,7 +161,7 @@ fn surroundings(steps: &mut Vec<Step>, cx: &Context<'_>, ns: Namespaces, options
     Ok(())
 }
 
-fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, opens: &mut Opens) -> Result<()> {
+fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, options: &CreateOptions, opens: &mut Opens) -> Result<()> {
     let rootfs = CString::new(cx.place.rootfs.as_os_str().as_bytes()).map_err(|_| Error::invalid("root.path: contains a NUL byte"))?;
     if !own_mounts {
         if !cx.spec.mounts.is_empty() {
@@ -175,6 +178,9 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
     steps.push(Step::Root { path: rootfs, private_parents: flags == libc::MS_SHARED });
     let (mounts, late) = mounts::compile(cx, opens)?;
     steps.extend(mounts);
+    if let Some(name) = &options.notify_socket {
+        steps.push(mounts::notify(cx, name, opens)?);
+    }
     steps.extend(devices::compile(cx)?);
     for (i, path) in linux.readonly_paths.iter().enumerate() {
         steps.push(Step::ReadonlyPath { dest: mounts::inside(path, || format!("linux.readonlyPaths[{i}]"))? });
@@ -276,6 +282,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
     let around = Surroundings {
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
+        notify_socket: None,
         setgroups_denied,
         user_namespace: user,
         personality: target.linux.personality.as_ref(),

@@ -142,6 +142,35 @@ fn bind_kind(cx: &Context<'_>, m: &Mount<'_>, options: &Options, recursive: bool
     Ok(Bind { source, slot, recursive, link, copy_link: options.copy_link })
 }
 
+/// Where the container sees the directory of its notification socket: as crun, where the host has the service manager's socket.
+pub(crate) fn notify_place(name: &str) -> &str {
+    // An abstract name is no place.
+    if name.starts_with('/') { name.trim_end_matches('/') } else { "/run/notify" }
+}
+
+/// The mount of that directory.
+///
+/// # Errors
+/// The path contains a NUL byte.
+pub(crate) fn notify(cx: &Context<'_>, name: &str, opens: &mut Opens) -> Result<Step> {
+    let place = notify_place(name);
+    let path = cx.place.notify.to_owned();
+    let source = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("the state directory: contains a NUL byte"))?;
+    let open = || Open::Tree { path, recursive: false, link: false, shown: place.to_owned() };
+    let slot = cx.parent_opens_sources.then(|| opens.add(open()));
+    Ok(Step::Mount(Box::new(MountStep {
+        dest: inside(place, || "NOTIFY_SOCKET".into())?,
+        shown: place.to_owned(),
+        kind: MountKind::Bind(Bind { source: Source::Path(source), slot, recursive: false, link: false, copy_link: false }),
+        attrs: Attrs { set: LOCKED_DOWN & !ATTR_RDONLY, clear: 0 },
+        recursive_attrs: Attrs::default(),
+        propagation: libc::MS_PRIVATE,
+        no_symlinks: false,
+        on_link: false,
+        keep: None,
+    })))
+}
+
 /// The source of a bind mount.
 fn source(cx: &Context<'_>, m: &Mount<'_>) -> Result<PathBuf> {
     let source = m.source.as_deref().filter(|s| !s.is_empty()).ok_or_else(|| Error::invalid("a bind mount needs a source"))?;

@@ -13,7 +13,7 @@ use std::ffi::CString;
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What the process section alone does not say.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Surroundings<'a> {
     /// Descriptors from 3 on that stay open.
     pub preserve_fds: u32,
@@ -21,6 +21,8 @@ pub(crate) struct Surroundings<'a> {
     pub setgroups_denied: bool,
     /// Descriptors from 3 on that a service manager passed, the first of those that stay open (sd_listen_fds(3)).
     pub listen_fds: u32,
+    /// Path of the container's notification socket.
+    pub notify_socket: Option<String>,
     /// The process lives in a user namespace: what that gives no right to, the parent sets.
     pub user_namespace: bool,
     /// `linux.personality`.
@@ -42,7 +44,7 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     let Some(name) = argv.first().cloned() else {
         return Err(Error::invalid("process.args: must not be empty"));
     };
-    let envp = environment(p, s.listen_fds)?;
+    let envp = environment(p, s)?;
     let path = || c_string(&p.cwd, || "process.cwd".into());
     let first = s.preserve_fds.saturating_add(s.listen_fds).saturating_add(3);
     let mut steps = vec![Step::CloseOnExec { first }, Step::Setsid];
@@ -95,9 +97,14 @@ fn strings(list: &[crate::spec::Str<'_>], field: &str) -> Result<Vec<CString>> {
     list.iter().enumerate().map(|(i, s)| c_string(s, || format!("{field}[{i}]"))).collect()
 }
 
-/// The environment: the configured one, then what the service manager's descriptors ask for, then a place for HOME.
-fn environment(p: &Process<'_>, listen_fds: u32) -> Result<Argv> {
+/// The environment: the configured one, then what the service manager's descriptors and socket ask for, then a place for HOME.
+fn environment(p: &Process<'_>, s: &Surroundings<'_>) -> Result<Argv> {
     let mut env = strings(&p.env, "process.env")?;
+    if let Some(path) = &s.notify_socket {
+        // Whatever the configuration names is no socket that leads out of the container.
+        env.retain(|e| !e.as_bytes().starts_with(b"NOTIFY_SOCKET="));
+        env.push(c_string(&format!("NOTIFY_SOCKET={path}"), || "NOTIFY_SOCKET".into())?);
+    }
     let has = |name: &str| p.env.iter().any(|e| e.strip_prefix(name).is_some_and(|rest| rest.starts_with('=')));
     let mut add = |name: &str, value: String| -> Result<()> {
         if !has(name) {
@@ -105,8 +112,8 @@ fn environment(p: &Process<'_>, listen_fds: u32) -> Result<Argv> {
         }
         Ok(())
     };
-    if listen_fds > 0 {
-        add("LISTEN_FDS", listen_fds.to_string())?;
+    if s.listen_fds > 0 {
+        add("LISTEN_FDS", s.listen_fds.to_string())?;
         add("LISTEN_PID", "1".to_owned())?;
     }
     // As crun: `/` where the container's passwd file does not know the user.

@@ -1,8 +1,9 @@
-//! A container on disk: its directory, the status file, the fifo it waits at, and whether its process lives. Not here: what the verbs do
+//! A container on disk: its directory, the status file, the fifo it waits at, its notification socket, and whether its process lives. Not here: what the verbs do
 //! with that (`engine`).
 
 mod dir;
 mod gate;
+pub(crate) mod notify;
 mod process;
 mod record;
 mod store;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 
 use nix::libc;
 use serde_json::{Value, json};
@@ -51,11 +51,33 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "zombie-reaper" => emit(&reap_orphan()?),
         "alloc" => emit(&alloc(usize::try_from(number(operand(0)?)?).map_err(|e| e.to_string())?)),
         "console" => emit(&outcome(try_text("/dev/console", operand(0)?))),
+        "notify" => emit(&outcome(notify(&operands.join("\n")))),
+        "notify-barrier" => emit(&outcome(notify_barrier())),
         "connect" => emit(&outcome(UnixStream::connect(operand(0)?).map(drop))),
         "hook" => hook(operand(0)?, operand(1)?, &operands[2..])?,
         _ => return Err(format!("unknown action {verb}")),
     }
     Ok(())
+}
+
+/// One message for whoever listens on `$NOTIFY_SOCKET`.
+fn notify(message: &str) -> std::io::Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    UnixDatagram::unbound()?.send_to(message.as_bytes(), path).map(drop)
+}
+
+/// Waits until the descriptor sent with `BARRIER=1` is closed by who received it (sd_notify_barrier(3)).
+fn notify_barrier() -> std::io::Result<()> {
+    let (mut read, write) = std::io::pipe()?;
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(std::env::var_os("NOTIFY_SOCKET").unwrap_or_default())?;
+    let fds = [std::os::fd::AsRawFd::as_raw_fd(&write)];
+    let parts = [std::io::IoSlice::new(b"BARRIER=1")];
+    let control = [nix::sys::socket::ControlMessage::ScmRights(&fds)];
+    let flags = nix::sys::socket::MsgFlags::empty();
+    nix::sys::socket::sendmsg::<()>(std::os::fd::AsRawFd::as_raw_fd(&socket), &parts, &control, flags, None)?;
+    drop(write);
+    read.read(&mut [0]).map(drop)
 }
 
 fn number(word: &str) -> Result<i64, String> {
