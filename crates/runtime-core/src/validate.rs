@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::plan::namespaces::KINDS;
 use crate::plan::schedule;
-use crate::spec::{Hook, Linux, Process, Spec};
+use crate::spec::{Hook, Linux, Mount, Process, Spec};
 
 /// Checks a configuration from which a container is to be made.
 ///
@@ -21,16 +21,23 @@ pub(crate) fn validate(spec: &Spec<'_>) -> Result<()> {
     let linux = spec.linux();
     namespaces(&linux)?;
     names(spec, &linux)?;
-    for (i, m) in spec.mounts.iter().enumerate() {
-        if m.destination.is_empty() {
-            return Err(Error::invalid(format!("mounts[{i}].destination: must not be empty")));
-        }
-    }
+    mounts(&spec.mounts)?;
     sysctl(&linux, spec.hostname.is_some())?;
     time_offsets(&linux)?;
     resources(&linux)?;
     not_yet(&linux)?;
     hooks(spec)
+}
+
+/// Checks mounts, of a configuration or for a container that exists.
+///
+/// # Errors
+/// The first offence found.
+pub(crate) fn mounts(list: &[Mount<'_>]) -> Result<()> {
+    match list.iter().position(|m| m.destination.is_empty()) {
+        Some(i) => Err(Error::invalid(format!("mounts[{i}].destination: must not be empty"))),
+        None => Ok(()),
+    }
 }
 
 /// A configuration made for another platform only.

@@ -53,6 +53,13 @@ fn exec_child_allocates_nothing() {
     let c = t.container();
     c.sleeping();
     c.exec(&["--user", "5:6", "--cwd", "/tmp", "--env", "A=B", "--cap", "CAP_KILL"], &["/probe", "exit", "4"]).code(4);
+    let mounts = json!([
+        { "destination": "/dev/x", "type": "bind", "source": "/usr", "options": ["bind", "ro"] },
+        { "destination": "/dev/y", "type": "tmpfs", "source": "y", "options": ["size=1m"] },
+    ]);
+    for verb in ["add", "remove"] {
+        c.call("mounts").args(&[verb, &c.id, "-"]).stdin(&mounts.to_string()).ok();
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod hooks;
 mod hostile;
 mod idmapped;
 mod kill_delete;
+mod live_mounts;
 mod logging;
 mod masks;
 mod mounts;

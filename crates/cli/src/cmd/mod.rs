@@ -6,6 +6,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod ps;
 mod resume;
@@ -22,8 +23,9 @@ use crate::wire;
 use clap::ArgMatches;
 use runtime_core::api::{Level, Logger, Record};
 use runtime_core::engine::Runtime;
-use runtime_core::{ContainerId, Error, ErrorKind, Result};
-use std::path::PathBuf;
+use runtime_core::{ContainerId, Context as _, Error, ErrorKind, Result};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A command.
@@ -45,6 +47,7 @@ pub(crate) const ALL: &[Command] = &[
     features::COMMAND,
     kill::COMMAND,
     list::COMMAND,
+    mounts::COMMAND,
     pause::COMMAND,
     ps::COMMAND,
     resume::COMMAND,
@@ -85,6 +88,17 @@ impl Format {
             Some(other) => Err(Error::invalid(format!("invalid format `{other}`"))),
         }
     }
+}
+
+/// Reads a file, or standard input for `-`; gives its name for messages too.
+fn read_file(path: &Path) -> Result<(String, Vec<u8>)> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context(|| "read standard input")?;
+        return Ok(("-".to_owned(), bytes));
+    }
+    let bytes = std::fs::read(path).context(|| format!("open `{}`", path.display()))?;
+    Ok((path.display().to_string(), bytes))
 }
 
 /// The first operand as a regular expression.

@@ -5,8 +5,6 @@ use crate::args::{self, Stop};
 use clap::ArgMatches;
 use runtime_core::spec::{self, BlockIo, Cpu, Memory, Pids, Resources, Str};
 use runtime_core::{Context as _, Result};
-use std::io::Read;
-use std::path::Path;
 
 pub(super) const COMMAND: Command = Command { name: "update", about: "update container resource constraints", options, run };
 
@@ -37,7 +35,7 @@ fn options() -> clap::Command {
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     let id = args::only_id(m, "update")?;
-    let json = args::path(m, "resources").map(|p| read(&p)).transpose()?;
+    let json = args::path(m, "resources").map(|p| super::read_file(&p)).transpose()?;
     let mut resources = match &json {
         Some((name, bytes)) => spec::parse(bytes).context(|| format!("parse `{name}`"))?,
         None => Resources::default(),
@@ -45,17 +43,6 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     apply(m, &mut resources)?;
     context.runtime().update(&id, &resources)?;
     Ok(0)
-}
-
-/// Reads a file, or standard input for `-`; gives its name for messages too.
-fn read(path: &Path) -> Result<(String, Vec<u8>)> {
-    if path.as_os_str() == "-" {
-        let mut bytes = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut bytes).context(|| "read standard input")?;
-        return Ok(("-".to_owned(), bytes));
-    }
-    let bytes = std::fs::read(path).context(|| format!("open `{}`", path.display()))?;
-    Ok((path.display().to_string(), bytes))
 }
 
 /// Puts the options over what `resources` has.
@@ -201,7 +188,10 @@ mod tests {
 
     #[test]
     fn a_file_that_is_missing_or_wrong() {
-        assert_eq!(read(Path::new("/nonexistent")).unwrap_err().to_string(), "open `/nonexistent`: No such file or directory");
+        assert_eq!(
+            super::super::read_file(std::path::Path::new("/nonexistent")).unwrap_err().to_string(),
+            "open `/nonexistent`: No such file or directory"
+        );
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("r.json");
         std::fs::write(&file, r#"{"memory":{"limit":"x"}}"#).unwrap();

@@ -43,6 +43,8 @@ pub(crate) struct Launched<'a> {
     await_parent: bool,
     /// The child said so already: after a fork its successor may speak before it does.
     ready: bool,
+    /// The step it failed at.
+    failed: usize,
     kept: bool,
 }
 
@@ -72,7 +74,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         Side::Parent(pid) => pid,
     };
     drop(theirs);
-    Ok(Launched { plan, pid, socket: mine, await_parent, ready: false, kept: false })
+    Ok(Launched { plan, pid, socket: mine, await_parent, ready: false, failed: 0, kept: false })
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
@@ -137,7 +139,7 @@ impl Launched<'_> {
                     self.go()?;
                     mounts = false;
                 }
-                Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
+                Kind::Failed => return Err(self.failure(&m)),
                 Kind::Ready => self.ready = true,
                 Kind::Go => {}
             }
@@ -154,7 +156,7 @@ impl Launched<'_> {
             let m = self.next()?;
             match m.kind {
                 Kind::Ready => self.ready = true,
-                Kind::Failed => return Err(failure::word(&self.plan.steps, &m)),
+                Kind::Failed => return Err(self.failure(&m)),
                 _ => {}
             }
         }
@@ -203,8 +205,18 @@ impl Launched<'_> {
     pub(crate) fn executed(&mut self) -> Result<()> {
         match Message::recv(self.socket.as_raw_fd()).context(|| "receive from the container's process")? {
             None => Ok(()),
-            Some(m) => Err(failure::word(&self.plan.steps, &m)),
+            Some(m) => Err(self.failure(&m)),
         }
+    }
+
+    fn failure(&mut self, m: &Message) -> Error {
+        self.failed = usize::from(m.step);
+        failure::word(&self.plan.steps, m)
+    }
+
+    /// Index of the step that the child reported as failed; 0 before that.
+    pub(crate) fn failed(&self) -> usize {
+        self.failed
     }
 
     /// The process stays; its owner waits for it from now on.

@@ -12,6 +12,7 @@ mod hooks;
 mod idmap;
 mod kill;
 mod launch;
+mod live_mounts;
 mod notify;
 mod options;
 mod ps;

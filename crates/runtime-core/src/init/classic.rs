@@ -208,7 +208,7 @@ impl Child<'_> {
     }
 
     /// Makes a call with the trusted procfs as working directory, for paths that begin with `self/fd/`.
-    fn in_proc(&self, call: impl FnOnce() -> Result<(), Errno>) -> Done {
+    pub(super) fn in_proc(&self, call: impl FnOnce() -> Result<(), Errno>) -> Done {
         let before = sys::openat(libc::AT_FDCWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0);
         sys::fchdir(self.wire.proc)?;
         let done = call();
@@ -222,7 +222,7 @@ impl Child<'_> {
 }
 
 /// `self/fd/N`.
-fn descriptor_path(path: &mut PathBuffer, fd: RawFd) -> Result<(), Errno> {
+pub(super) fn descriptor_path(path: &mut PathBuffer, fd: RawFd) -> Result<(), Errno> {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut rest = fd.unsigned_abs();

@@ -1,8 +1,8 @@
 //! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
 
-use super::{Child, Done, Fail, PATH_MAX, classic::Change, done_with, resolve, resolve::PathBuffer, wire::Code};
+use super::{Child, Done, Fail, PATH_MAX, classic::Change, classic::descriptor_path, done_with, resolve, resolve::PathBuffer, wire::Code};
 use crate::plan::mount_flags::LOCKED_DOWN;
-use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, Masks, MountKind, MountStep, Source};
+use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, Masks, MountKind, MountStep, Source, TreeStep};
 use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, Errno, OPEN_TREE_CLONE};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -42,6 +42,8 @@ impl Child<'_> {
     fn source(&mut self, source: &Source, recursive: bool, link: bool) -> Result<RawFd, Fail> {
         let mount_point = match source {
             Source::Path(path) => return self.tree(libc::AT_FDCWD, path, recursive, link),
+            // Without the calls for detached mounts there is none.
+            Source::Opened(_) => return Err(Fail::from(Errno(libc::ENOSYS))),
             Source::Cgroup(mount_point) => mount_point,
         };
         let own = self.wire.cgroup.to_bytes();
@@ -53,6 +55,24 @@ impl Child<'_> {
             self.change(tree, recursive, Change { set: super::root::READ_ONLY, ..Change::default() })?;
         }
         Ok(tree)
+    }
+
+    pub(super) fn copy_tree(&mut self, t: &TreeStep) -> Done {
+        let tree = clone_tree(libc::AT_FDCWD, &t.path, t.recursive, t.link)?;
+        // What happens to the original's mounts stays there.
+        sys::mount_setattr(tree, t.recursive, 0, 0, libc::MS_SLAVE)?;
+        self.slots[t.slot] = tree;
+        Ok(())
+    }
+
+    /// The path is walked as for a mount, so that it is the container's; what it leads to is then named by its descriptor.
+    pub(super) fn unmount(&self, dest: &CStr) -> Done {
+        let mount = resolve::open(self.root, dest, libc::O_PATH | libc::O_NOFOLLOW, false)?;
+        let mut path = PathBuffer::new();
+        descriptor_path(&mut path, mount)?;
+        self.in_proc(|| sys::umount2(path.as_c_str(), libc::MNT_DETACH))?;
+        done_with(mount);
+        Ok(())
     }
 
     /// The link itself, made anew: what it leads to is for the container to find.

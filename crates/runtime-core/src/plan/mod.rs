@@ -5,6 +5,7 @@ pub(crate) mod devices;
 pub(crate) mod hooks;
 pub(crate) mod idmap;
 pub(crate) mod ids;
+pub(crate) mod live;
 pub(crate) mod mount_flags;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;

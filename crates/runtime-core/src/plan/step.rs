@@ -48,6 +48,12 @@ pub(crate) enum Step {
     Root { path: CString, private_parents: bool },
     /// The rootfs is a plain directory, for containers without a mount namespace.
     RootDirectory { path: CString },
+    /// The root directory of the joined mount namespace is the root.
+    CurrentRoot,
+    /// Make a detached copy of a tree for a later mount.
+    Tree(TreeStep),
+    /// Take away what is mounted at a path.
+    Unmount { dest: CString },
     /// A mount.
     Mount(Box<MountStep>),
     /// Change attributes of the mount kept in the slot.
@@ -205,6 +211,8 @@ pub(crate) struct Bind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     Path(CString),
+    /// The same, but the path means something else to the child: what counts is the open descriptor.
+    Opened(CString),
     /// The container's own directory below this mount point of a cgroup hierarchy.
     Cgroup(CString),
 }
@@ -241,6 +249,19 @@ pub(crate) struct FsMount {
     pub mode_of_target: bool,
     /// Copy what that directory has.
     pub copy_up: bool,
+}
+
+/// A copy of a tree.
+#[derive(Debug, PartialEq)]
+pub(crate) struct TreeStep {
+    /// Where it is kept.
+    pub slot: Slot,
+    pub path: CString,
+    pub recursive: bool,
+    /// A symbolic link at the end of the path is copied itself.
+    pub link: bool,
+    /// Where it is to be mounted.
+    pub shown: String,
 }
 
 /// A device node.
@@ -326,6 +347,9 @@ impl Step {
             Step::Undumpable => "prctl PR_SET_DUMPABLE".into(),
             Step::Propagation { .. } => "set the propagation of `/`".into(),
             Step::Root { path, .. } | Step::RootDirectory { path } => format!("mount the rootfs `{}`", lossy(path)),
+            Step::CurrentRoot => "open the container's root".into(),
+            Step::Tree(t) => format!("bind mount `{}` to `{}`", lossy(&t.path), t.shown),
+            Step::Unmount { dest } => format!("umount `/{}`", lossy(dest)),
             Step::Mount(m) => m.describe(),
             Step::SetAttrs { dest, .. } => format!("remount `/{}`", lossy(dest)),
             Step::Device(d) => format!("make the device `/{}`", lossy(&d.dest)),
@@ -363,7 +387,9 @@ impl Step {
 impl MountStep {
     fn describe(&self) -> String {
         match &self.kind {
-            MountKind::Bind(Bind { source: Source::Path(p), .. }) => format!("bind mount `{}` to `{}`", lossy(p), self.shown),
+            MountKind::Bind(Bind { source: Source::Path(p) | Source::Opened(p), .. }) => {
+                format!("bind mount `{}` to `{}`", lossy(p), self.shown)
+            }
             MountKind::Bind(_) => format!("bind mount the cgroup to `{}`", self.shown),
             MountKind::Idmapped { .. } => format!("idmapped mount to `{}`", self.shown),
             MountKind::Fs(f) => format!("mount `{}` to `{}`", lossy(&f.fstype), self.shown),
