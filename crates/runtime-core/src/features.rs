@@ -2,6 +2,7 @@
 //! document describes the runtime and the backends it was given.
 
 use crate::engine::Backends;
+use crate::plan::schedule::{MEMORY_FLAGS, MEMORY_MODES};
 use serde::Serialize;
 
 /// Lowest `ociVersion` a configuration may state.
@@ -105,6 +106,17 @@ pub struct LinuxFeatures {
     pub intel_rdt: Enabled,
     /// `linux.netDevices` is honoured.
     pub net_devices: Enabled,
+    /// `linux.memoryPolicy`.
+    pub memory_policy: MemoryPolicyFeatures,
+}
+
+/// `linux.memoryPolicy` of the features document.
+#[derive(Debug, Clone, Serialize)]
+pub struct MemoryPolicyFeatures {
+    /// `MPOL_…`.
+    pub modes: Vec<&'static str>,
+    /// `MPOL_F_…`.
+    pub flags: Vec<&'static str>,
 }
 
 /// One switch.
@@ -177,9 +189,13 @@ impl Features {
                 seccomp: SeccompSection::default(),
                 apparmor: Enabled { enabled: true },
                 selinux: Enabled { enabled: true },
-                mount_extensions: MountExtensions { idmap: Enabled { enabled: false } },
+                mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
                 intel_rdt: Enabled { enabled: false },
                 net_devices: Enabled { enabled: false },
+                memory_policy: MemoryPolicyFeatures {
+                    modes: MEMORY_MODES.iter().map(|(word, _)| *word).collect(),
+                    flags: MEMORY_FLAGS.iter().map(|(word, _)| *word).collect(),
+                },
             },
             annotations,
             potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,

@@ -193,11 +193,7 @@ fn resources(linux: &Linux<'_>) -> Result<()> {
 
 /// Sections that are understood but not carried out yet are refused: a container that lacks what it asked for must not start.
 fn not_yet(linux: &Linux<'_>) -> Result<()> {
-    let asked = [
-        (linux.intel_rdt.is_some(), "linux.intelRdt"),
-        (!linux.net_devices.is_empty(), "linux.netDevices"),
-        (linux.memory_policy.is_some(), "linux.memoryPolicy"),
-    ];
+    let asked = [(linux.intel_rdt.is_some(), "linux.intelRdt"), (!linux.net_devices.is_empty(), "linux.netDevices")];
     match asked.iter().find(|(asked, _)| *asked) {
         Some((_, field)) => Err(Error::new(crate::ErrorKind::Unsupported, format!("{field}: not supported by this version"))),
         None => Ok(()),

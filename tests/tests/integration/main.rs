@@ -16,6 +16,7 @@ mod kill_delete;
 mod live_mounts;
 mod logging;
 mod masks;
+mod memory_policy;
 mod mounts;
 mod namespaces;
 mod notify;

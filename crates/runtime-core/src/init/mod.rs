@@ -134,6 +134,7 @@ impl Child<'_> {
             Step::AwaitParent if self.wire.await_parent => self.await_go(),
             Step::AwaitParent => Ok(()),
             Step::Affinity { cpus, field } => namespaces::set_affinity(cpus, field.is_some()),
+            Step::MemoryPolicy { mode, nodes } => Ok(sys::set_memory_policy(*mode, nodes.as_deref())?),
             Step::BecomeRoot { clear_groups } => namespaces::become_root(*clear_groups),
             Step::TimeOffsets { text } => self.time_offsets(text),
             Step::JoinKeyring { name } => namespaces::join_keyring(name),

@@ -141,6 +141,7 @@ fn surroundings(steps: &mut Vec<Step>, cx: &Context<'_>, ns: Namespaces, options
     steps.extend(ns.steps);
     // The runtime may have been started on some CPUs only; which of them are the container's is for its cgroup to say.
     steps.push(Step::Affinity { cpus: schedule::all_cpus(), field: None });
+    steps.extend(memory_policy(&cx.spec.linux())?);
     steps.push(Step::Umask(0));
     if !options.no_new_keyring {
         steps.push(Step::JoinKeyring { name: mounts::c_string(cx.place.id, || "id".into())? });
@@ -275,6 +276,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
     if user {
         steps.push(Step::BecomeRoot { clear_groups: false });
     }
+    steps.extend(memory_policy(target.linux)?);
     steps.push(Step::Umask(0));
     if flags & libc::CLONE_NEWNS as u64 == 0 {
         let path = CString::new(target.rootfs.as_os_str().as_bytes()).map_err(|_| Error::invalid("rootfs: contains a NUL byte"))?;
@@ -307,6 +309,12 @@ fn affinity(process: &Process<'_>) -> Result<(Option<Step>, Option<Step>)> {
     let after = step(wanted.and_then(|w| w.last.as_ref()), "process.execCPUAffinity.final")?;
     let all = (before.is_none() && after.is_none()).then(|| Step::Affinity { cpus: schedule::all_cpus(), field: None });
     Ok((before, after.or(all)))
+}
+
+/// `linux.memoryPolicy`, which concerns all processes of the container.
+fn memory_policy(linux: &Linux<'_>) -> Result<Option<Step>> {
+    let policy = linux.memory_policy.as_ref().map(schedule::memory_policy).transpose()?;
+    Ok(policy.map(|(mode, nodes)| Step::MemoryPolicy { mode, nodes }))
 }
 
 /// One call by pidfd (kernel 5.8).

@@ -1,7 +1,7 @@
-//! CPU and I/O scheduling of the process, the CPUs it may start on, and its personality. Not here: the cgroup's CPU sets.
+//! CPU and I/O scheduling of the process, the CPUs it may start on, its NUMA policy, and its personality. Not here: the cgroup's CPU sets.
 
 use crate::error::{Error, Result};
-use crate::spec::{IoPriority, Personality, Scheduler, Str};
+use crate::spec::{IoPriority, MemoryPolicy, Personality, Scheduler, Str};
 use crate::sys::SchedAttr;
 
 /// Policies by number (sched.h).
@@ -82,7 +82,37 @@ pub(crate) fn personality(p: &Personality<'_>) -> Result<u64> {
     number(&DOMAINS, &p.domain, "linux.personality.domain")
 }
 
-/// CPUs as sched_setaffinity(2) takes them: bit N of word N / 64 is CPU N.
+/// NUMA modes by number (linux/mempolicy.h).
+pub(crate) const MEMORY_MODES: [(&str, u32); 7] = [
+    ("MPOL_DEFAULT", 0),
+    ("MPOL_PREFERRED", 1),
+    ("MPOL_BIND", 2),
+    ("MPOL_INTERLEAVE", 3),
+    ("MPOL_LOCAL", 4),
+    ("MPOL_PREFERRED_MANY", 5),
+    ("MPOL_WEIGHTED_INTERLEAVE", 6),
+];
+
+/// NUMA flags (linux/mempolicy.h).
+pub(crate) const MEMORY_FLAGS: [(&str, u32); 3] =
+    [("MPOL_F_NUMA_BALANCING", 1 << 13), ("MPOL_F_RELATIVE_NODES", 1 << 14), ("MPOL_F_STATIC_NODES", 1 << 15)];
+
+/// `linux.memoryPolicy`, as set_mempolicy(2) takes it: the mode with its flags, and the nodes, none where the field is absent or empty.
+///
+/// # Errors
+/// An unknown word, or nodes that are no list. Which modes want nodes is for the kernel to say.
+pub(crate) fn memory_policy(p: &MemoryPolicy<'_>) -> Result<(u32, Option<CpuMask>)> {
+    let find = |table: &[(&str, u32)], word: &str, field: &str, kind: &str| {
+        let known = table.iter().find(|(name, _)| *name == word);
+        let unknown = || Error::invalid(format!("linux.memoryPolicy.{field}: requested linux NUMA mempolicy {kind} '{word}' is unknown"));
+        known.map(|(_, n)| *n).ok_or_else(unknown)
+    };
+    let mode = find(&MEMORY_MODES, &p.mode, "mode", "mode")?;
+    let mode = p.flags.iter().try_fold(mode, |all, word| Ok(all | find(&MEMORY_FLAGS, word, "flags", "flag")?))?;
+    Ok((mode, cpu_list(p.nodes.as_deref().unwrap_or(""), "linux.memoryPolicy.nodes")?))
+}
+
+/// CPUs as sched_setaffinity(2) takes them: bit N of word N / 64 is CPU N. NUMA nodes likewise.
 pub(crate) type CpuMask = Box<[u64]>;
 
 /// More CPUs than any kernel is built for (NR_CPUS is at most 8192); what a machine lacks is left out by the kernel.
@@ -93,7 +123,7 @@ pub(crate) fn all_cpus() -> CpuMask {
     vec![u64::MAX; CPUS / 64].into()
 }
 
-/// One of the lists of `process.execCPUAffinity`, such as `0-3,7`; `None` for an empty one.
+/// A list of CPUs or NUMA nodes, such as `0-3,7`; `None` for an empty one.
 ///
 /// # Errors
 /// Anything but numbers and ranges, or a number no kernel has a CPU for.
@@ -120,6 +150,23 @@ pub(crate) fn cpu_list(text: &str, field: &str) -> Result<Option<CpuMask>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_policies() {
+        let policy = |mode: &'static str, nodes: Option<&'static str>, flags: &[&'static str]| {
+            let flags = flags.iter().map(|f| (*f).into()).collect();
+            memory_policy(&MemoryPolicy { mode: mode.into(), nodes: nodes.map(Into::into), flags }).map(|(m, n)| (m, n.map(Vec::from)))
+        };
+        assert_eq!(policy("MPOL_INTERLEAVE", Some("0-1"), &["MPOL_F_STATIC_NODES"]).unwrap(), (3 | 1 << 15, Some(vec![3])));
+        assert_eq!(policy("MPOL_LOCAL", Some(""), &[]).unwrap(), (4, None));
+        for (got, want) in [
+            (policy("X", None, &[]), "linux.memoryPolicy.mode: requested linux NUMA mempolicy mode 'X' is unknown"),
+            (policy("MPOL_BIND", None, &["X"]), "linux.memoryPolicy.flags: requested linux NUMA mempolicy flag 'X' is unknown"),
+            (policy("MPOL_BIND", Some("x"), &[]), "linux.memoryPolicy.nodes: cannot parse input `x`"),
+        ] {
+            assert_eq!(got.unwrap_err().to_string(), want);
+        }
+    }
 
     #[test]
     fn cpu_lists_are_masks() {

@@ -30,6 +30,8 @@ pub(crate) enum Step {
     AwaitParent,
     /// The CPUs the process may run on, as far as its cgroup has them; the field that asks for it, if any does.
     Affinity { cpus: CpuMask, field: Option<&'static str> },
+    /// The NUMA policy, set_mempolicy(2).
+    MemoryPolicy { mode: u32, nodes: Option<CpuMask> },
     /// Take the ids of the user namespace's root.
     BecomeRoot { clear_groups: bool },
     /// Write the clock offsets of a new time namespace and enter it.
@@ -339,6 +341,7 @@ impl Step {
             Step::Fork => "clone into the pid namespace".into(),
             Step::Unshared | Step::AwaitParent | Step::Mounted | Step::Gate { .. } => "synchronise with the runtime".into(),
             Step::Affinity { field, .. } => format!("sched_setaffinity ({})", field.unwrap_or("all CPUs")),
+            Step::MemoryPolicy { .. } => "set_mempolicy (linux.memoryPolicy)".into(),
             Step::BecomeRoot { .. } => "become root in the user namespace".into(),
             Step::TimeOffsets { .. } => "write `/proc/self/timens_offsets`".into(),
             Step::JoinKeyring { name } => format!("join keyctl `{}`", lossy(name)),

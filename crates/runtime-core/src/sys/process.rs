@@ -400,6 +400,14 @@ pub(crate) fn set_affinity(mask: &[u64]) -> Result<()> {
     unsafe { call!(SYS_sched_setaffinity, 0, size_of_val(mask), mask.as_ptr()) }.map(drop)
 }
 
+/// `set_mempolicy(2)`: a mode with its flags; bit N of word N / 64 stands for node N.
+pub(crate) fn set_memory_policy(mode: u32, nodes: Option<&[u64]>) -> Result<()> {
+    // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes).
+    let (mask, bits) = nodes.map_or((std::ptr::null(), 0), |n| (n.as_ptr(), size_of_val(n) * 8 + 1));
+    // SAFETY: `mask` is null or has `bits` - 1 bits, which are only read.
+    unsafe { call!(SYS_set_mempolicy, mode, mask, bits) }.map(drop)
+}
+
 /// `ioprio_set(2)` for one process; 0 is the calling thread.
 pub(crate) fn set_io_priority(pid: i32, priority: u32) -> Result<()> {
     const IOPRIO_WHO_PROCESS: i32 = 1;
