@@ -12,7 +12,8 @@ use crate::knobs;
 use crate::layout::Layout;
 use crate::manager::NAME;
 use crate::path::normalise;
-use runtime_core::api::{Cgroup, CgroupRecord, Placement};
+use crate::stats;
+use runtime_core::api::{Cgroup, CgroupRecord, Placement, Stats};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
 use rustix::fd::{AsFd, OwnedFd};
@@ -191,6 +192,10 @@ impl Cgroup for FsCgroup {
             Err(Errno::NOENT | Errno::NODEV) => Ok(None),
             Err(e) => Err(e).at(|| format!("read `{}`", home.dir().file(file).display())),
         }
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        self.homes().map_or(Ok(Stats::default()), |h| stats::read(&h, &self.layout.split()))
     }
 
     fn destroy(&self) -> Result<()> {

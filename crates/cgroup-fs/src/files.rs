@@ -49,6 +49,16 @@ impl<'a> Dir<'a> {
         put(self.open(file, OFlags::WRONLY)?.as_fd(), value)
     }
 
+    /// The names of what is in the directory.
+    pub(crate) fn names(&self) -> std::result::Result<Vec<String>, Errno> {
+        let dir = openat(CWD, self.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut out = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&dir)? {
+            out.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        Ok(out)
+    }
+
     /// The path of a file, for messages.
     pub(crate) fn file(&self, file: &str) -> PathBuf {
         self.path.join(file)

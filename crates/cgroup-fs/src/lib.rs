@@ -17,6 +17,7 @@ mod layout;
 mod manager;
 mod path;
 mod place;
+mod stats;
 mod sys;
 mod tree;
 mod wait;

@@ -3,10 +3,11 @@
 
 use cgroup_fs::{CgroupfsManager, Controller, ControllerSet, DisabledManager, Version};
 use cgroups_rs::fs::{
-    Cgroup as Theirs, MaxValue, cpu::CpuController, cpuset::CpuSetController, hierarchies, memory::MemController, pid::PidController,
+    Cgroup as Theirs, MaxValue, blkio::BlkIoController, cpu::CpuController, cpuacct::CpuAcctController, cpuset::CpuSetController,
+    hierarchies, memory::MemController, pid::PidController,
 };
 use runtime_core::ContainerId;
-use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest};
+use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Stats};
 use runtime_core::spec::{self, Map, Resources};
 use std::fs;
 use std::io::Write;
@@ -279,4 +280,128 @@ fn the_disabled_manager_refuses_limits_only() {
     let resources: Resources<'_> = spec::parse(br#"{"pids":{"limit":5}}"#).unwrap();
     let e = manager.place(&request(&id, &resources, None)).map(drop).unwrap_err();
     assert!(e.to_string().contains("cannot set limits without cgroups"), "{e}");
+}
+
+/// `value` was read between two of ours, so it cannot be outside of them.
+#[track_caller]
+fn between(before: u64, value: u64, after: u64) {
+    assert!(before <= value && value <= after, "{before} <= {value} <= {after}");
+}
+
+/// A shell that has used some time and some memory, and waits.
+fn worker() -> Sleeper {
+    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; read never";
+    let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // It begins when it is in the cgroup: the caller lets it go.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::STOP).unwrap();
+    Sleeper(child)
+}
+
+#[test]
+fn another_library_reads_the_same_statistics() {
+    let name = "another_library_reads_the_same_statistics";
+    if !can(name) {
+        return;
+    }
+    let mut worker = worker();
+    let made = Made::new("stats", "{}", worker.pid()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
+    std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    let theirs = Theirs::load(hierarchies::auto(), made.record.path.trim_start_matches('/'));
+    let before = made.cgroup.stats().unwrap();
+    let (old_cpu, unified) = (made.version(Controller::Cpuacct) == Version::V1, made.manager.layout().unwrap().v2.is_some());
+    if old_cpu {
+        let acct: &CpuAcctController = theirs.controller_of().unwrap();
+        let usage = acct.cpuacct().usage;
+        let after = made.cgroup.stats().unwrap().cpu.unwrap();
+        between(before.cpu.as_ref().unwrap().usage, usage, after.usage);
+        assert!(usage > 0 && after.per_cpu.iter().sum::<u64>() >= usage, "{after:?}");
+    } else if has(Controller::Cpu) {
+        let cpu: &CpuController = theirs.controller_of().unwrap();
+        let text = cpu.cpu().stat;
+        let usage = text.lines().find_map(|l| l.strip_prefix("usage_usec ")).unwrap().parse::<u64>().unwrap() * 1000;
+        between(before.cpu.as_ref().unwrap().usage, usage, made.cgroup.stats().unwrap().cpu.unwrap().usage);
+        assert!(usage > 0);
+    } else {
+        assert!(before.cpu.as_ref().unwrap().usage > 0, "v2 counts without a controller");
+    }
+    if has(Controller::Pids) {
+        let pids: &PidController = theirs.controller_of().unwrap();
+        assert_eq!((pids.get_pid_current().unwrap(), 1), (before.pids.unwrap().current, before.pids.unwrap().current));
+    }
+    if has(Controller::Memory) {
+        let memory: &MemController = theirs.controller_of().unwrap();
+        let theirs = memory.memory_stat();
+        let ours = before.memory.as_ref().unwrap();
+        // The kernel charges in batches and may uncharge at any moment: the same order is all that holds.
+        assert!(theirs.usage_in_bytes > 0 && ours.memory.current.abs_diff(theirs.usage_in_bytes) < 4 << 20, "{ours:?}");
+        assert_eq!(ours.memory.limit, None);
+        assert!(ours.raw.len() > 10, "{ours:?}");
+    }
+    if unified {
+        // Compiled in or not, switched on or not: where the file can be read, so can we.
+        let file = made.directories().iter().map(|d| d.join("cpu.pressure")).find(|f| f.exists());
+        assert_eq!(before.cpu.unwrap().pressure.is_some(), file.is_some_and(|f| fs::read_to_string(f).is_ok()));
+    }
+    made.cgroup.destroy().unwrap();
+    assert_eq!(made.cgroup.stats().unwrap(), Stats::default());
+}
+
+#[test]
+fn what_limits_did_is_counted() {
+    let name = "what_limits_did_is_counted";
+    if !can(name) {
+        return;
+    }
+    if !has(Controller::Pids) || !has(Controller::Cpu) {
+        return skip(
+            name,
+            "needs the cgroup controllers pids and cpu (covered by the run on the host's own layout and cargo xtask vm test)",
+        );
+    }
+    let mut worker = worker();
+    let made = Made::new("events", r#"{"pids":{"limit":7},"cpu":{"quota":2000,"period":20000}}"#, worker.pid()).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
+    std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    let stats = made.cgroup.stats().unwrap();
+    assert_eq!((stats.pids.unwrap().limit, stats.pids.unwrap().current), (Some(7), 1));
+    let throttling = stats.cpu.unwrap().throttling.unwrap();
+    assert!(throttling.periods >= throttling.throttled_periods && throttling.throttled_periods > 0, "{throttling:?}");
+    assert!(throttling.throttled > 0, "{throttling:?}");
+}
+
+#[test]
+fn bytes_that_go_to_a_device_are_counted() {
+    let name = "bytes_that_go_to_a_device_are_counted";
+    if !can(name) {
+        return;
+    }
+    if !has(Controller::Io) {
+        return skip(name, "needs the cgroup controller io (covered by the run on the host's own layout and cargo xtask vm test)");
+    }
+    let sleeper = Sleeper::start();
+    let made = Made::new("io", "{}", sleeper.pid()).unwrap();
+    let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+    let file = dir.path().join("data");
+    // The writer joins the cgroup itself: what is written by pass of the page cache is its own.
+    let join: String = made.directories().iter().map(|d| format!("echo $$ > {}/cgroup.procs; ", d.display())).collect();
+    let write = format!("{join} exec dd if=/dev/zero of={} bs=64k count=16 oflag=direct status=none", file.display());
+    if !Command::new("sh").args(["-c", &write]).status().unwrap().success() {
+        return skip(name, "needs a file system on a disk at /var/tmp that takes direct writes (covered by cargo xtask vm test)");
+    }
+    let stats = made.cgroup.stats().unwrap().io.unwrap();
+    let theirs = Theirs::load(hierarchies::auto(), made.record.path.trim_start_matches('/'));
+    let blkio: &BlkIoController = theirs.controller_of().unwrap();
+    let theirs = blkio.blkio();
+    let total: u64 = stats.devices.iter().map(|d| d.written_bytes).sum();
+    let sum: u64 = if made.version(Controller::Io) == Version::V1 {
+        theirs.throttle.io_service_bytes_recursive.iter().map(|d| d.write).sum()
+    } else {
+        theirs.io_stat.iter().map(|d| d.wbytes).sum()
+    };
+    assert_eq!(total, sum);
+    if sum == 0 {
+        return skip(name, "needs a disk whose traffic the kernel counts by cgroup (covered by cargo xtask vm test)");
+    }
+    assert!(total >= 1 << 20, "{stats:?}");
 }

@@ -4,7 +4,7 @@ use crate::properties;
 use crate::systemd::Link;
 use crate::unit::scope_part;
 use cgroup_fs::{FsCgroup, Layout};
-use runtime_core::api::{Cgroup, CgroupRecord, Placement};
+use runtime_core::api::{Cgroup, CgroupRecord, Placement, Stats};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
 use std::sync::Arc;
@@ -79,6 +79,10 @@ impl Cgroup for SystemdCgroup {
 
     fn oom_kills(&self) -> Result<Option<u64>> {
         self.own.oom_kills()
+    }
+
+    fn stats(&self) -> Result<Stats> {
+        self.own.stats()
     }
 
     /// The processes are killed first: systemd would ask them to end, and wait. A systemd that does not answer keeps nobody from removing

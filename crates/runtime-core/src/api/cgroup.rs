@@ -1,5 +1,6 @@
 //! The cgroup traits: a manager places a process before it exists; a cgroup is what it then lives in. Not here: files, D-Bus.
 
+use super::stats::Stats;
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::spec::{Map, Resources, Str};
@@ -119,6 +120,12 @@ pub trait Cgroup {
     /// # Errors
     /// Reading fails for another reason than the cgroup being gone.
     fn oom_kills(&self) -> Result<Option<u64>>;
+
+    /// What has been used so far. Values that cannot be had are absent; nothing is asked of processes.
+    ///
+    /// # Errors
+    /// Reading fails for another reason than the cgroup or a controller being gone.
+    fn stats(&self) -> Result<Stats>;
 
     /// Kills what is left and removes the cgroup with all below it, depth first, waiting for exiting processes by events, not by sleeping.
     ///
