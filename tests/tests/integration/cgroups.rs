@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use harness::{Container, Layout, Need, Place, behaviour, eventually, json};
 
 /// The cgroup of a process in the hierarchy of a controller (or in the v2 tree for ""), as a host directory.
-fn dir_of(pid: i32, controller: &str) -> PathBuf {
+pub(crate) fn dir_of(pid: i32, controller: &str) -> PathBuf {
     let place = Place::get();
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
     let v2 = controller.is_empty() || place.is_v2(controller);
@@ -20,7 +20,7 @@ fn dir_of(pid: i32, controller: &str) -> PathBuf {
 }
 
 /// A running container's value in its cgroup: the v1 file, or the v2 one where the controller is there.
-fn knob(c: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
+pub(crate) fn knob(c: &Container<'_>, controller: &str, v1: &str, v2: &str) -> String {
     let file = if Place::get().is_v2(controller) { v2 } else { v1 };
     let path = dir_of(c.pid(), controller).join(file);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().to_owned()

@@ -23,6 +23,7 @@ mod notify;
 mod old_kernels;
 mod priorities;
 mod process;
+mod resources;
 mod rootless;
 mod run;
 mod schema;

@@ -341,24 +341,3 @@ fn a_bus_that_is_not_there_is_named() {
     call.output().fails_with(&["connect to systemd at `/nonexistent/bus`", "No such file or directory"]);
     c.leaves_nothing();
 }
-
-#[test]
-fn many_at_a_time_leave_nothing() {
-    let t = behaviour!(Need::Systemd, Need::V2);
-    let workers = 16;
-    let all: Vec<_> = (0..workers * 4).map(|_| container(&t)).collect();
-    for c in &all {
-        c.args(&["/probe", "exit", "3"]).write();
-    }
-    for part in all.chunks(workers) {
-        let running: Vec<_> = part.iter().map(Container::spawn).collect();
-        for r in running {
-            r.wait().code(3);
-        }
-    }
-    let scopes: Vec<_> = all.iter().map(scope).collect();
-    let mut words = vec!["list-units", "--all", "--plain", "--no-legend"];
-    words.extend(scopes.iter().map(String::as_str));
-    assert_eq!(systemctl(&words), "", "units are left");
-    all.iter().for_each(Container::leaves_nothing);
-}

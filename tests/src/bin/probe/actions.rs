@@ -50,6 +50,8 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "children" => children(number(operand(0)?)?)?,
         "zombie-reaper" => emit(&reap_orphan()?),
         "alloc" => emit(&alloc(usize::try_from(number(operand(0)?)?).map_err(|e| e.to_string())?)),
+        "spin" => spin(number(operand(0)?)?),
+        "device-programs" => emit(&json!({ "count": device_programs() })),
         "console" => emit(&outcome(try_text("/dev/console", operand(0)?))),
         "notify" => emit(&outcome(notify(&operands.join("\n")))),
         "notify-barrier" => emit(&outcome(notify_barrier())),
@@ -301,6 +303,47 @@ fn alloc(bytes: usize) -> Value {
         page[0] = 1;
     }
     json!({ "allocated": std::hint::black_box(&block).len() })
+}
+
+/// Uses so many milliseconds of processor time.
+fn spin(milliseconds: i64) {
+    let used = || nix::time::clock_gettime(nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID).expect("there is a clock");
+    let end = used().tv_sec() * 1000 + used().tv_nsec() / 1_000_000 + milliseconds;
+    while used().tv_sec() * 1000 + used().tv_nsec() / 1_000_000 < end {}
+}
+
+/// How many device programs the kernel has loaded (bpf(2)); -1 where it may not be asked.
+fn device_programs() -> i64 {
+    const GET_NEXT_ID: libc::c_long = 11;
+    const GET_FD_BY_ID: libc::c_long = 13;
+    const GET_INFO_BY_FD: libc::c_long = 15;
+    const CGROUP_DEVICE: u32 = 15;
+    // SAFETY: `attr` is a valid union bpf_attr, long enough for each of the commands; nothing else is written to but `info` below.
+    let bpf = |command: libc::c_long, attr: &mut [u32; 4]| unsafe { libc::syscall(libc::SYS_bpf, command, attr.as_mut_ptr(), 16_u32) };
+    let mut count = 0;
+    let mut id = 0;
+    loop {
+        let mut next = [id, 0, 0, 0];
+        if bpf(GET_NEXT_ID, &mut next) < 0 {
+            let end = std::io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT);
+            return if end { count } else { -1 };
+        }
+        id = next[1];
+        let fd = bpf(GET_FD_BY_ID, &mut [id, 0, 0, 0]);
+        if fd < 0 {
+            // It went meanwhile.
+            continue;
+        }
+        // The head of struct bpf_prog_info: the type, the id.
+        let mut info = [0_u32; 2];
+        let at = info.as_mut_ptr() as u64;
+        let asked = bpf(GET_INFO_BY_FD, &mut [fd as u32, size_of_val(&info) as u32, at as u32, (at >> 32) as u32]);
+        if asked == 0 && info[0] == CGROUP_DEVICE {
+            count += 1;
+        }
+        // SAFETY: the descriptor is ours and used no more.
+        unsafe { libc::close(fd as i32) };
+    }
 }
 
 /// Being a hook: appends what it got to FILE as one line, then does `exit N`, `sleep`, `out TEXT` or `err TEXT`.
