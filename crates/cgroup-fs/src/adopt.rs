@@ -3,6 +3,7 @@
 
 use crate::cgroup::{limit, open_dir};
 use crate::files::Sys;
+use crate::freeze;
 use crate::homes::{Home, Homes};
 use crate::knobs;
 use crate::layout::Layout;
@@ -43,9 +44,12 @@ pub fn adopt(layout: &Layout, adoption: &Adoption<'_>, request: &CgroupRequest<'
         made.mkdir(home)?;
         home.fd = Some(open_dir(home).at(|| format!("open cgroup `{}`", home.path.display()))?);
         target = inner(layout, adoption, &mut made)?;
-        enter(target.as_ref().unwrap_or(home), adoption.pid)?;
     } else if adoption.inner.is_some() {
         return Err(Error::new(ErrorKind::Unsupported, "a cgroup below the container's can be delegated on cgroup v2 only"));
+    }
+    freeze::refuse_above(&homes)?;
+    if let Some(home) = target.as_ref().or(homes.v2.as_ref()) {
+        enter(home, adoption.pid)?;
     }
     limit(&homes, &split, &writes, request.resources, true, request.rootless)?;
     if let (Some(home), Some((uid, gid))) = (target.as_ref().or(homes.v2.as_ref()), request.owner) {

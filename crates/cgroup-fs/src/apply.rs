@@ -8,6 +8,7 @@ use runtime_core::{Error, ErrorKind, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use std::path::Path;
 
 /// The kernel's ENOTSUPP, which is no POSIX number and yet reaches user space from some v1 files.
 const ENOTSUPP: i32 = 524;
@@ -77,7 +78,7 @@ struct Open(Option<(Controller, String, OwnedFd)>);
 
 fn one(homes: &Homes, open: &mut Open, w: &Write) -> Result<()> {
     let Some(home) = homes.find(w.controller, w.version) else {
-        return Err(unavailable(w, "/proc/self/mountinfo"));
+        return Err(unavailable(w, Path::new("/proc/self/mountinfo")));
     };
     let dir = home.dir();
     let known = open.0.as_ref().is_some_and(|(c, file, _)| *c == w.controller && *file == w.file);
@@ -108,10 +109,13 @@ fn absent(dir: &Dir<'_>, w: &Write) -> Result<()> {
             Err(e) => return Err(refused(dir, w, file, value, e)),
         }
     }
+    if !dir.path.exists() {
+        return Err(gone(dir).context(format!("linux.resources.{}", w.field)));
+    }
     if w.version == Version::V2 && w.controller.is_enabled_by_parent() {
         let listed = dir.read("cgroup.controllers").unwrap_or_default();
         if !listed.split_whitespace().any(|c| c == w.controller.name(Version::V2)) {
-            return Err(unavailable(w, &dir.file("cgroup.controllers").display().to_string()));
+            return Err(unavailable(w, &dir.file("cgroup.controllers")));
         }
     }
     if w.policy.absent_ok {
@@ -122,17 +126,18 @@ fn absent(dir: &Dir<'_>, w: &Write) -> Result<()> {
     Err(Error::new(ErrorKind::Unsupported, text))
 }
 
-fn unavailable(w: &Write, place: &str) -> Error {
+/// A cgroup that somebody removed.
+pub(crate) fn gone(dir: &Dir<'_>) -> Error {
+    Error::sys(libc::ENOENT, format!("cgroup `{}` is gone", dir.path.display()))
+}
+
+fn unavailable(w: &Write, place: &Path) -> Error {
     missing(w.controller, w.version, place).context(format!("linux.resources.{}", w.field))
 }
 
 /// A controller that is not where it should be.
-pub(crate) fn missing(controller: Controller, version: Version, place: &str) -> Error {
-    let mut text = format!("controller `{}` is not available under {place}", controller.name(version));
-    if version == Version::V2 && rustix::process::geteuid().as_raw() != 0 {
-        text.push_str("; it has to be delegated to the user (systemd: `Delegate=` of user@.service)");
-    }
-    Error::new(ErrorKind::Unsupported, text)
+pub(crate) fn missing(controller: Controller, version: Version, place: &Path) -> Error {
+    Error::new(ErrorKind::Unsupported, format!("controller `{}` is not available under {}", controller.name(version), place.display()))
 }
 
 fn refused(dir: &Dir<'_>, w: &Write, file: &str, value: &str, e: Errno) -> Error {

@@ -171,11 +171,14 @@ impl Cgroup for FsCgroup {
     }
 
     fn freeze(&self, frozen: bool) -> Result<()> {
-        self.homes().map_or(Ok(()), |h| freeze::set(&h, frozen))
+        let Some(homes) = self.homes() else { return Ok(()) };
+        freeze::set(&homes, frozen)?;
+        if frozen { Ok(()) } else { freeze::refuse_above(&homes) }
     }
 
     fn is_frozen(&self) -> Result<bool> {
-        self.homes().map_or(Ok(false), |h| freeze::is_set(&h))
+        let Some(homes) = self.homes() else { return Ok(false) };
+        Ok(freeze::is_set(&homes)? || freeze::above(&homes)?.is_some())
     }
 
     fn kill(&self, signal: i32) -> Result<()> {

@@ -1,14 +1,14 @@
 //! Enabling controllers along the path to a v2 cgroup (cgroup-v2.rst, "Enabling and Disabling"). Not here: v1, limits.
 
-use crate::apply::missing;
+use crate::apply::{gone, missing};
 use crate::controller::{Controller, ControllerSet, Version};
 use crate::files::{Dir, put};
 use crate::homes::Home;
-use runtime_core::{Error, Result};
+use runtime_core::{Error, ErrorKind, Result};
 use rustix::fd::AsFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What distributions enable for containers. A cgroup that has all of these, and what is needed beyond, is left as it is: one read.
 const USUAL: ControllerSet =
@@ -23,11 +23,14 @@ const CONTROLLERS: &str = "cgroup.controllers";
 /// Costs 3 system calls (one read) where everything usual is there, 6 where nothing more is to be had, and 3 a level else.
 ///
 /// # Errors
-/// ``controller `X` is not available under ROOT/cgroup.controllers``, or the `cgroup.subtree_control` that refused it.
+/// ``controller `X` is not available under DIR/cgroup.controllers``, with the reason and, where rights are missing, how to delegate it.
 pub(crate) fn enable(home: &Home, needed: ControllerSet) -> Result<()> {
     let needed = needed.iter().filter(|c| c.is_enabled_by_parent()).fold(ControllerSet::EMPTY, ControllerSet::with);
     let dir = home.dir();
-    let own = ControllerSet::parse(&dir.read(CONTROLLERS).unwrap_or_default());
+    let own = match dir.read(CONTROLLERS) {
+        Err(Errno::NOENT | Errno::NODEV) => return Err(gone(&dir)),
+        other => ControllerSet::parse(&other.unwrap_or_default()),
+    };
     if USUAL.union(needed).minus(own).is_empty() {
         return Ok(());
     }
@@ -35,23 +38,66 @@ pub(crate) fn enable(home: &Home, needed: ControllerSet) -> Result<()> {
     let top = root.read(CONTROLLERS).unwrap_or_default();
     let available = ControllerSet::parse(&top);
     if let Some(c) = needed.minus(available).iter().next() {
-        return Err(missing(c, Version::V2, &root.file(CONTROLLERS).display().to_string()));
+        return Err(missing(c, Version::V2, &root.file(CONTROLLERS)));
     }
     if available.minus(own).is_empty() {
         return Ok(());
     }
-    let mut refusal = None;
-    for level in levels(home) {
-        level_down(&Dir::new(&level), &top, needed, &mut refusal);
+    let mut refusals = Vec::new();
+    let levels = levels(home);
+    for level in &levels {
+        level_down(&Dir::new(level), &top, needed, &mut refusals);
     }
-    match refusal {
-        // A refusal on the way matters only if it had an effect: a level that cannot be written may have what is needed already.
-        Some(e) if !needed.is_empty() => {
-            let own = ControllerSet::parse(&dir.read(CONTROLLERS).unwrap_or_default());
-            if needed.minus(own).is_empty() { Ok(()) } else { Err(e) }
+    // A refusal on the way matters only if it had an effect: a level that cannot be written may have what is needed already.
+    if needed.is_empty() || refusals.is_empty() {
+        return Ok(());
+    }
+    let own = ControllerSet::parse(&dir.read(CONTROLLERS).unwrap_or_default());
+    match needed.minus(own).iter().next() {
+        Some(c) => Err(not_enabled(c, home, &levels, &refusals)),
+        None => Ok(()),
+    }
+}
+
+/// Which controller is missing in which file, why, and how to have it.
+fn not_enabled(controller: Controller, home: &Home, levels: &[PathBuf], refusals: &[Refusal]) -> Error {
+    let lacks = |p: &PathBuf| !ControllerSet::parse(&Dir::new(p).read(CONTROLLERS).unwrap_or_default()).contains(controller);
+    let below = levels.iter().chain([&home.path]).skip(1).find(|p| lacks(p)).unwrap_or(&home.path);
+    let above = below.parent().unwrap_or(&home.mount);
+    let errno = refusals.iter().find(|r| r.level == above && r.of.is_none_or(|c| c == controller)).map(|r| r.errno);
+    let name = controller.name(Version::V2);
+    let place = Dir::new(above).file(SUBTREE);
+    let text = format!("controller `{name}` is not available under {}: ", Dir::new(below).file(CONTROLLERS).display());
+    match errno {
+        Some(Errno::BUSY) => {
+            let why = format!("`{}` has processes of its own, and so takes no `+{name}` in `{}`", above.display(), place.display());
+            Error::sys(libc::EBUSY, text + &why)
         }
-        _ => Ok(()),
+        Some(e @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Error::sys(e.raw_os_error(), text + &delegation(name, below, &place)),
+        Some(e) => Error::sys(e.raw_os_error(), format!("{text}enable it in `{}`", place.display())),
+        None => Error::new(ErrorKind::Unsupported, format!("{text}it went away again, or `{}` never had it", place.display())),
     }
+}
+
+/// How a controller comes to a user.
+fn delegation(name: &str, below: &Path, place: &Path) -> String {
+    let unit = below.file_name().and_then(|n| n.to_str()).filter(|n| n.starts_with("user@") && n.ends_with(".service"));
+    match unit {
+        Some(unit) => format!(
+            "it is not delegated to the user; `systemctl edit user@.service` with `[Service]` and `Delegate=cpu cpuset io memory pids`, then \
+             `systemctl restart {unit}`, does that (`+{name}` in `{}`)",
+            place.display()
+        ),
+        None => format!("it is not delegated; `+{name}` in `{}` would do that, or `Delegate={name}` of the unit above", place.display()),
+    }
+}
+
+/// A write that did not succeed.
+struct Refusal {
+    level: PathBuf,
+    /// `None` for all.
+    of: Option<Controller>,
+    errno: Errno,
 }
 
 /// The ancestors of a cgroup, its root first.
@@ -62,12 +108,11 @@ fn levels(home: &Home) -> Vec<PathBuf> {
 }
 
 /// Enables `names` in one cgroup: all with one write; where that is refused, those that this cgroup has; where that is refused too,
-/// one by one. The first refusal of a needed one is kept.
-fn level_down(dir: &Dir<'_>, names: &str, needed: ControllerSet, refusal: &mut Option<Error>) {
-    let mut keep = |controller: Option<Controller>, e: Errno| {
-        let what = controller.map_or_else(|| "controllers".into(), |c| format!("controller `{}`", c.name(Version::V2)));
-        if controller.is_none_or(|c| needed.contains(c)) && refusal.is_none() {
-            *refusal = Some(Error::sys(e.raw_os_error(), format!("enable {what} in `{}`", dir.file(SUBTREE).display())));
+/// one by one. Refusals of needed ones are kept.
+fn level_down(dir: &Dir<'_>, names: &str, needed: ControllerSet, refusals: &mut Vec<Refusal>) {
+    let mut keep = |of: Option<Controller>, errno: Errno| {
+        if of.is_none_or(|c| needed.contains(c)) {
+            refusals.push(Refusal { level: dir.path.to_owned(), of, errno });
         }
     };
     let file = match dir.open(SUBTREE, OFlags::WRONLY) {
@@ -108,7 +153,6 @@ fn plus<'a>(names: impl Iterator<Item = &'a str>) -> String {
 mod tests {
     use super::*;
     use std::fs;
-    use std::path::Path;
 
     /// Directories of plain files stand in for a tree; opening for writing does not truncate, so what was there is first emptied.
     fn tree(top: &str, own: &str) -> (tempfile::TempDir, Home) {
@@ -157,8 +201,47 @@ mod tests {
     fn a_level_that_refuses_is_named_when_it_matters() {
         let (root, home) = tree("cpu memory\n", "cpu\n");
         fs::remove_file(root.path().join(SUBTREE)).unwrap();
+        fs::write(root.path().join("a").join(CONTROLLERS), "cpu\n").unwrap();
         enable(&home, ControllerSet::of(&[Controller::Cpu])).unwrap();
         let e = enable(&home, ControllerSet::of(&[Controller::Memory])).unwrap_err().to_string();
-        assert_eq!(e, format!("enable controllers in `{}`: No such file or directory", root.path().join(SUBTREE).display()));
+        let dir = root.path().display();
+        let wanted = format!(
+            "controller `memory` is not available under {dir}/a/cgroup.controllers: enable it in `{dir}/cgroup.subtree_control`: \
+             No such file or directory"
+        );
+        assert_eq!(e, wanted);
+    }
+
+    #[test]
+    fn the_reason_and_the_remedy_are_told() {
+        let told = |dirs: [&str; 2], errno: Errno| {
+            let root = tempfile::tempdir().unwrap();
+            let mount = root.path().to_owned();
+            let (above, below) = (mount.join(dirs[0]), mount.join(dirs[0]).join(dirs[1]));
+            fs::create_dir_all(below.join("c")).unwrap();
+            for dir in [&mount, &above] {
+                fs::write(dir.join(CONTROLLERS), "cpu\n").unwrap();
+            }
+            let home = Home { path: below.join("c"), fd: None, controllers: ControllerSet::EMPTY, mount: mount.clone() };
+            let levels = levels(&home);
+            let refusals = [mount.clone(), above].map(|level| Refusal { level, of: None, errno });
+            not_enabled(Controller::Cpu, &home, &levels, &refusals).to_string().replace(&mount.display().to_string(), "")
+        };
+        assert_eq!(
+            told(["user-7.slice", "user@7.service"], Errno::ACCESS),
+            "controller `cpu` is not available under /user-7.slice/user@7.service/cgroup.controllers: it is not delegated to the user; \
+             `systemctl edit user@.service` with `[Service]` and `Delegate=cpu cpuset io memory pids`, then \
+             `systemctl restart user@7.service`, does that (`+cpu` in `/user-7.slice/cgroup.subtree_control`): Permission denied"
+        );
+        assert_eq!(
+            told(["a", "b"], Errno::PERM),
+            "controller `cpu` is not available under /a/b/cgroup.controllers: it is not delegated; `+cpu` in `/a/cgroup.subtree_control` \
+             would do that, or `Delegate=cpu` of the unit above: Operation not permitted"
+        );
+        assert_eq!(
+            told(["a", "b"], Errno::BUSY),
+            "controller `cpu` is not available under /a/b/cgroup.controllers: `/a` has processes of its own, and so takes no `+cpu` in \
+             `/a/cgroup.subtree_control`: Device or resource busy"
+        );
     }
 }

@@ -1,11 +1,13 @@
 //! Freezing and thawing: `cgroup.freeze` of v2, which is part of the core, else the v1 freezer. Not here: signals.
 
+use crate::apply::gone;
 use crate::controller::{Controller, Version};
 use crate::files::{Dir, Sys};
-use crate::homes::Homes;
+use crate::homes::{Home, Homes};
 use crate::wait::{Deadline, event, pause};
 use runtime_core::{Error, ErrorKind, Result};
 use rustix::io::Errno;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Longest wait for a state. A process in an uninterruptible sleep freezes when that ends.
@@ -18,7 +20,7 @@ const V1: &str = "freezer.state";
 /// Stops or continues all processes and waits for it. Thawing thaws in both versions: whatever froze it, it shall run.
 ///
 /// # Errors
-/// No freezer, or the state was not reached in ten seconds; a cgroup that did not freeze is thawed again.
+/// No freezer, nothing to freeze any more, or the state was not reached in ten seconds; a cgroup that did not freeze is thawed again.
 pub(crate) fn set(homes: &Homes, frozen: bool) -> Result<()> {
     let v1 = homes.find(Controller::Freezer, Version::V1).map(|h| h.dir());
     let v2 = homes.v2.as_ref().map(|h| h.dir());
@@ -36,20 +38,62 @@ pub(crate) fn set(homes: &Homes, frozen: bool) -> Result<()> {
     done
 }
 
-/// Whether it is, or is about to be, frozen in either version.
+/// Whether it is itself, or is about to be, frozen in either version.
 pub(crate) fn is_set(homes: &Homes) -> Result<bool> {
-    if let Some(home) = &homes.v2 {
-        match home.dir().read(V2) {
-            Ok(text) if text.trim() == "1" => return Ok(true),
-            Ok(_) | Err(Errno::NOENT | Errno::NODEV) => {}
-            Err(e) => return Err(e).at(|| format!("read `{}`", home.dir().file(V2).display())),
+    if let Some(home) = &homes.v2
+        && says(home, V2, "1")?
+    {
+        return Ok(true);
+    }
+    homes.find(Controller::Freezer, Version::V1).map_or(Ok(false), |home| says(home, "freezer.self_freezing", "1"))
+}
+
+/// Whether a cgroup above keeps this one frozen; it names that. Directly below the root of a hierarchy, which has no freezer, nothing is
+/// asked.
+pub(crate) fn above(homes: &Homes) -> Result<Option<PathBuf>> {
+    if let Some(home) = homes.v2.as_ref().filter(|h| is_nested(h)) {
+        // The kernel says of each cgroup whether all of it is frozen, for whichever reason: one read where it is not.
+        if says(home, "cgroup.events", "frozen 1")? {
+            for path in parents(home) {
+                if Dir::new(path).read(V2).is_ok_and(|t| t.trim() == "1") {
+                    return Ok(Some(path.to_owned()));
+                }
+            }
         }
     }
-    let Some(home) = homes.find(Controller::Freezer, Version::V1) else { return Ok(false) };
-    match home.dir().read("freezer.self_freezing") {
-        Ok(text) => Ok(text.trim() == "1"),
+    let Some(home) = homes.find(Controller::Freezer, Version::V1).filter(|h| is_nested(h)) else { return Ok(None) };
+    if !says(home, "freezer.parent_freezing", "1")? {
+        return Ok(None);
+    }
+    let itself = |path: &&Path| Dir::new(path).read("freezer.self_freezing").is_ok_and(|t| t.trim() == "1");
+    Ok(parents(home).find(itself).or(home.path.parent()).map(Path::to_owned))
+}
+
+/// An error where a process in this cgroup would stand still because of one above.
+///
+/// # Errors
+/// ``cgroup `CHILD` is frozen by `PARENT` above it``
+pub(crate) fn refuse_above(homes: &Homes) -> Result<()> {
+    let Some(path) = above(homes)? else { return Ok(()) };
+    let own = homes.holder().map(|(_, h)| h.path.display().to_string()).unwrap_or_default();
+    Err(Error::other(format!("cgroup `{own}` is frozen by `{}` above it", path.display())))
+}
+
+fn is_nested(home: &Home) -> bool {
+    home.path.parent() != Some(&home.mount)
+}
+
+/// The cgroups above, the next first, without the root.
+fn parents(home: &Home) -> impl Iterator<Item = &Path> {
+    home.path.ancestors().skip(1).take_while(|p| *p != home.mount && p.starts_with(&home.mount))
+}
+
+/// Whether a file has a line; one that is not there has none.
+fn says(home: &Home, file: &str, line: &str) -> Result<bool> {
+    match home.dir().read(file) {
+        Ok(text) => Ok(text.lines().any(|l| l == line)),
         Err(Errno::NOENT | Errno::NODEV) => Ok(false),
-        Err(e) => Err(e).at(|| format!("read `{}`", home.dir().file(V1).display())),
+        Err(e) => Err(e).at(|| format!("read `{}`", home.dir().file(file).display())),
     }
 }
 
@@ -60,6 +104,7 @@ fn unified(dir: &Dir<'_>, frozen: bool) -> Result<()> {
         Err(Errno::NOENT) if frozen && dir.path.exists() => {
             return Err(Error::new(ErrorKind::Unsupported, format!("this kernel has no `{}`", dir.file(V2).display())));
         }
+        Err(Errno::NOENT | Errno::NODEV) if frozen => return Err(gone(dir)),
         Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
         other => other.at(what)?,
     }
@@ -76,13 +121,13 @@ fn freeze_v1(dir: &Dir<'_>) -> Result<()> {
     loop {
         // Writing again also catches what was forked while the first pass went on.
         match dir.write(V1, "FROZEN") {
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            Err(Errno::NOENT | Errno::NODEV) => return Err(gone(dir)),
             other => other.at(|| format!("write `{}`", dir.file(V1).display()))?,
         }
         match dir.read(V1) {
             Ok(state) if state.trim() == "FROZEN" => return Ok(()),
             Ok(_) => {}
-            Err(Errno::NOENT | Errno::NODEV) => return Ok(()),
+            Err(Errno::NOENT | Errno::NODEV) => return Err(gone(dir)),
             Err(e) => return Err(e).at(|| format!("read `{}`", dir.file(V1).display())),
         }
         if deadline.has_passed() {

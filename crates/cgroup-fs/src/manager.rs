@@ -41,13 +41,13 @@ impl CgroupfsManager {
         Ok(self.layout.get_or_init(|| found))
     }
 
-    fn make(&self, request: &CgroupRequest<'_>, path: String) -> Result<Placement> {
+    fn make(&self, request: &CgroupRequest<'_>, path: &str) -> Result<Placement> {
         let layout = self.layout()?;
         let may_move = request.cgroups_path.is_none_or(str::is_empty) && layout.v1.is_empty();
         match place::place(layout, path, request) {
             Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
                 match place::sibling(request.id)? {
-                    Some(beside) => place::place(layout, beside, request),
+                    Some(beside) => place::place(layout, &beside, request),
                     None => Err(e),
                 }
             }
@@ -64,7 +64,7 @@ impl CgroupManager for CgroupfsManager {
     fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement> {
         let path = path::resolve(request.cgroups_path, request.id)?;
         let indifferent = request.rootless && request.cgroups_path.is_none_or(str::is_empty) && knobs::asked(request.resources).is_none();
-        match self.make(request, path) {
+        match self.make(request, &path) {
             Err(e) if indifferent && e.kind() != ErrorKind::Invalid => {
                 tracing::debug!("the container stays in the cgroup of its runtime: {e}");
                 Ok(Placement { record: record(String::new()), ..Placement::default() })

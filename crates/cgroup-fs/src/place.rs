@@ -18,15 +18,30 @@ use std::path::{Path, PathBuf};
 /// Files to hand to the owner of a delegated cgroup where the kernel does not list them (`/sys/kernel/cgroup/delegate`, 4.15).
 const DELEGATED: &str = "cgroup.procs cgroup.threads cgroup.subtree_control";
 
-/// Makes `path` everywhere and sets the limits.
+/// How often somebody else may remove what has just been made.
+const RETRIES: usize = 8;
+
+/// Makes `path` everywhere and sets the limits. An empty cgroup may be removed by others at any moment (systemd does, and a runtime that
+/// deletes a container above it): it is made again.
 ///
 /// # Errors
 /// Everything made is removed again.
-pub(crate) fn place(layout: &Layout, path: String, request: &CgroupRequest<'_>) -> Result<Placement> {
+pub(crate) fn place(layout: &Layout, path: &str, request: &CgroupRequest<'_>) -> Result<Placement> {
+    let mut result = once(layout, path, request);
+    for _ in 0..RETRIES {
+        match &result {
+            Err(e) if matches!(e.errno(), Some(libc::ENOENT | libc::ENODEV)) => result = once(layout, path, request),
+            _ => break,
+        }
+    }
+    result
+}
+
+fn once(layout: &Layout, path: &str, request: &CgroupRequest<'_>) -> Result<Placement> {
     let split = layout.split();
     let writes = knobs::writes(request.resources, &split)?;
     crate::device::parse(&request.resources.devices)?;
-    let mut homes = Homes::of(layout, &path);
+    let mut homes = Homes::of(layout, path);
     let mut made = Made::default();
     let mut old = false;
     homes.v1 = make_v1(homes.v1, &writes, request.rootless, &mut made, &mut old)?;
@@ -37,6 +52,7 @@ pub(crate) fn place(layout: &Layout, path: String, request: &CgroupRequest<'_>) 
     if old {
         refuse_used(&homes)?;
     }
+    freeze::refuse_above(&homes).map_err(|e| e.context("linux.cgroupsPath"))?;
     limit(&homes, &split, &writes, request.resources, !old, request.rootless)?;
     if let (Some(home), Some((uid, gid))) = (&homes.v2, request.owner) {
         delegate(home, uid, gid)?;
@@ -47,7 +63,7 @@ pub(crate) fn place(layout: &Layout, path: String, request: &CgroupRequest<'_>) 
         join.push(fd.at(|| format!("open `{}`", home.dir().file("cgroup.procs").display()))?);
     }
     made.keep();
-    Ok(Placement { into: homes.v2.and_then(|h| h.fd), join, moved_by_manager: false, record: record(path) })
+    Ok(Placement { into: homes.v2.and_then(|h| h.fd), join, moved_by_manager: false, record: record(path.to_owned()) })
 }
 
 /// The v1 directories. Without privileges a hierarchy that cannot be written, and that nothing was asked of, is done without.

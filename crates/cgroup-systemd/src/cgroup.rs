@@ -88,9 +88,12 @@ impl Cgroup for SystemdCgroup {
     /// The processes are killed first: systemd would ask them to end, and wait. A systemd that does not answer keeps nobody from removing
     /// a cgroup; it forgets the unit when it sees that.
     fn destroy(&self) -> Result<()> {
-        // On v1 a frozen process does not die.
-        if self.own.exists() && self.own.is_frozen()? {
-            self.own.freeze(false)?;
+        // On v1 a frozen process does not die. What keeps it frozen from above is for the removal to tell.
+        if self.own.exists()
+            && self.own.is_frozen()?
+            && let Err(e) = self.own.freeze(false)
+        {
+            tracing::debug!("{e}");
         }
         if self.whole.exists() {
             self.whole.kill(libc::SIGKILL)?;

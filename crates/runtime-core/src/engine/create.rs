@@ -180,7 +180,7 @@ impl<'a> Container<'a> {
         let mut launched = launch::launch(&self.plan, setup)?;
         let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
         let done = launched.attend(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
-        done.map_err(|e| explain(e, parent.cgroup.as_deref()))?;
+        done.map_err(|e| explain(e, parent.cgroup.as_deref(), request.resources))?;
         let pid = launched.keep();
         tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.id, placement.record.path);
         cgroup.armed = false;
@@ -307,10 +307,18 @@ impl Drop for CgroupGuard<'_> {
     }
 }
 
-/// Says so when the kernel ended the process for want of memory.
-fn explain(e: Error, cgroup: Option<&dyn Cgroup>) -> Error {
+/// Below this a process cannot even be made, bytes.
+const TINY: i64 = 1 << 20;
+
+/// Says so when the kernel ended the process for want of memory, and what the limit is.
+fn explain(e: Error, cgroup: Option<&dyn Cgroup>, resources: &Resources<'_>) -> Error {
+    let limit = resources.memory.and_then(|m| m.limit).filter(|&l| l >= 0);
+    let unified = || resources.unified.get("memory.max").map(|text| format!(": linux.resources.unified[memory.max] is {}", text.trim()));
+    let told = limit.map(|l| format!(": linux.resources.memory.limit is {l} bytes")).or_else(unified).unwrap_or_default();
     match cgroup.and_then(|c| c.oom_kills().ok().flatten()) {
-        Some(1..) => e.context("OOM: the memory limit could be too low"),
+        Some(1..) => e.context(format!("OOM: the memory limit could be too low{told}")),
+        // The kernel does not say, or the cgroup is gone already.
+        _ if limit.is_some_and(|l| l < TINY) => e.context(format!("the memory limit could be too low{told}")),
         _ => e,
     }
 }

@@ -16,7 +16,11 @@ impl Runtime {
         tracing::debug!("signal {signal} to container `{id}`{}", if all { ", all processes" } else { "" });
         // Without a cgroup the first process is all that is known.
         if all && !record.cgroup.path.is_empty() {
-            return self.cgroup(&record)?.kill(signal).map_err(|e| e.context("kill container"));
+            let cgroup = self.cgroup(&record)?;
+            // Somebody may have moved it out of its cgroup, which is then empty or gone.
+            let outside = FirstProcess::of(&record)?.filter(|_| !cgroup.pids().is_ok_and(|list| list.contains(&record.pid)));
+            cgroup.kill(signal).map_err(|e| e.context("kill container"))?;
+            return outside.map_or(Ok(()), |first| first.signal(signal));
         }
         FirstProcess::of(&record)?.ok_or_else(not_running)?.signal(signal)
     }
