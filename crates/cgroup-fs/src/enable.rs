@@ -73,23 +73,26 @@ fn not_enabled(controller: Controller, home: &Home, levels: &[PathBuf], refusals
             let why = format!("`{}` has processes of its own, and so takes no `+{name}` in `{}`", above.display(), place.display());
             Error::sys(libc::EBUSY, text + &why)
         }
-        Some(e @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Error::sys(e.raw_os_error(), text + &delegation(name, below, &place)),
+        Some(e @ (Errno::ACCESS | Errno::PERM | Errno::ROFS)) => Error::sys(e.raw_os_error(), text + &delegation(name, &home.path, &place)),
         Some(e) => Error::sys(e.raw_os_error(), format!("{text}enable it in `{}`", place.display())),
         None => Error::new(ErrorKind::Unsupported, format!("{text}it went away again, or `{}` never had it", place.display())),
     }
 }
 
 /// How a controller comes to a user.
-fn delegation(name: &str, below: &Path, place: &Path) -> String {
-    let unit = below.file_name().and_then(|n| n.to_str()).filter(|n| n.starts_with("user@") && n.ends_with(".service"));
-    match unit {
-        Some(unit) => format!(
-            "it is not delegated to the user; `systemctl edit user@.service` with `[Service]` and `Delegate=cpu cpuset io memory pids`, then \
-             `systemctl restart {unit}`, does that (`+{name}` in `{}`)",
-            place.display()
-        ),
-        None => format!("it is not delegated; `+{name}` in `{}` would do that, or `Delegate={name}` of the unit above", place.display()),
-    }
+fn delegation(name: &str, path: &Path, place: &Path) -> String {
+    let service = |part: &std::ffi::OsStr| part.to_str().is_some_and(|n| n.starts_with("user@") && n.ends_with(".service"));
+    let Some(unit) = path.iter().find(|part| service(part)) else {
+        return format!("it is not delegated; `+{name}` in `{}` would do that, or `Delegate={name}` of the unit above", place.display());
+    };
+    let usual = "cpu cpuset io memory pids";
+    let more = if usual.split(' ').any(|n| n == name) { String::new() } else { format!(" {name}") };
+    format!(
+        "it is not delegated to the user; `systemctl edit user@.service` with `[Service]` and `Delegate={usual}{more}`, then \
+         `systemctl restart {}`, does that (`+{name}` in `{}`)",
+        unit.display(),
+        place.display()
+    )
 }
 
 /// A write that did not succeed.

@@ -9,6 +9,9 @@ use rustix::io::{Errno, pread};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::time::{Duration, Instant};
 
+/// How soon it is noticed that a cgroup was removed while it was waited for.
+const GONE: Duration = Duration::from_millis(20);
+
 /// The point in time when waiting ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deadline(Instant);
@@ -48,8 +51,8 @@ pub(crate) fn event(dir: &Dir<'_>, wanted: &str, deadline: Deadline) -> Result<b
         if deadline.has_passed() {
             return Ok(false);
         }
-        // The event counter is taken at the read, so nothing is lost between it and the poll.
-        ready(&mut [PollFd::new(&file, PollFlags::PRI)], deadline, Duration::MAX)?;
+        // The event counter is taken at the read, so nothing is lost between it and the poll; but the removal of the file wakes nobody.
+        ready(&mut [PollFd::new(&file, PollFlags::PRI)], deadline, GONE)?;
     }
 }
 

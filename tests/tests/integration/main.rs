@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod cgroups;
+mod cgroups_hostile;
 mod child_memory;
 mod cli;
 mod compat_doc;

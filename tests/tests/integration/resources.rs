@@ -213,7 +213,8 @@ fn io_weight(t: &Test, m: Manager) {
     );
 }
 
-each!(hugetlb, [Need::Controller("hugetlb")]);
+// Sessions of users have no huge pages delegated.
+each!(hugetlb, [Need::Root, Need::Controller("hugetlb")]);
 fn hugetlb(t: &Test, m: Manager) {
     holds(
         t,

@@ -341,3 +341,56 @@ fn a_bus_that_is_not_there_is_named() {
     call.output().fails_with(&["connect to systemd at `/nonexistent/bus`", "No such file or directory"]);
     c.leaves_nothing();
 }
+
+#[test]
+fn the_status_of_the_scope_is_right() {
+    let t = behaviour!(Need::Systemd, Need::V2, Need::Controller("pids"), Need::Controller("memory"));
+    let c = container(&t);
+    c.edit(|s| {
+        s["linux"]["resources"]["pids"] = json!({ "limit": 40 });
+        s["linux"]["resources"]["memory"] = json!({ "limit": 64 << 20 });
+    });
+    c.sleeping();
+    let text = systemctl(&["status", "--no-pager", "--full", &scope(&c)]);
+    for part in [
+        format!("{} - libcrun container", scope(&c)),
+        "Active: active (running)".to_owned(),
+        "Tasks: 1 (limit: 40)".to_owned(),
+        "max: 64M".to_owned(),
+        format!("pinnace.slice/pinnace-test.slice/{}", scope(&c)),
+        format!("{} /probe sleep", c.pid()),
+    ] {
+        assert!(text.contains(&part), "`{part}` is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_frozen_slice_is_an_error_and_no_wait() {
+    let t = pinnace_only!(Need::Systemd, Need::V2);
+    let slice = format!("ptfrozen{}.slice", t.container().id.replace('-', ""));
+    let first = container(&t);
+    first.edit(|s| s["linux"]["cgroupsPath"] = json!(format!("{slice}:pt:{}", first.id)));
+    first.sleeping();
+    systemctl(&["freeze", &slice]);
+    let c = container(&t);
+    c.edit(|s| s["linux"]["cgroupsPath"] = json!(format!("{slice}:pt:{}", c.id)));
+    let out = c.args(&["/probe", "exit", "0"]).run();
+    systemctl(&["thaw", &slice]);
+    out.fails_with(&["frozen"]);
+    forgotten(&c);
+    assert_eq!(first.status(), "running");
+}
+
+#[test]
+fn a_scope_of_another_is_left_alone() {
+    let t = behaviour!(Need::Systemd, Need::V2);
+    let first = container(&t);
+    first.sleeping();
+    let second = t.container();
+    second.global(&["--systemd-cgroup"]);
+    second.edit(|s| s["linux"]["cgroupsPath"] = json!(format!("pinnace-test.slice:pt:{}", first.id)));
+    let out = second.args(&["/probe", "exit", "0"]).run().failed();
+    assert!(out.stderr().contains(&scope(&first)), "{out}");
+    assert_eq!(first.status(), "running");
+    assert_eq!(property(&first, "ActiveState"), "active");
+}

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
+use super::alone;
 use super::runner::Runner;
 use super::tally::Part;
 use crate::store::workspace;
@@ -47,6 +48,8 @@ pub fn run(packages: &[String], runner: &Runner) -> Part {
     if packages.is_empty() {
         runner.say("check each feature by itself");
         features(runner, &mut part);
+        runner.say("build the crate of cgroups without the rest, and run its example");
+        alone::check(runner, &mut part);
     }
     part.finish(start)
 }

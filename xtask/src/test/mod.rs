@@ -5,6 +5,7 @@
 //! cgroup v2 tree. Here: the options and the order. Not here: counting (`tally.rs`), running a program (`runner.rs`) and
 //! the test machines (`cargo xtask vm test`).
 
+mod alone;
 mod checks;
 mod runner;
 mod tally;

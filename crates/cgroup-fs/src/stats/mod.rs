@@ -1,7 +1,6 @@
 //! Statistics: which file of v1 and of v2 has what, side by side. Not here: the files' formats (`parse`).
 //!
-//! cgroups-rs reads statistics too, and is what the tests compare with. It does not serve here: numbers that it cannot read become 0 or a
-//! panic (device numbers are 16 bits wide, a line of `io.stat` has six words), v2 has no processor time, and pressure is not read at all.
+//! cgroups-rs reads statistics too, and is what the tests compare with; docs/dependencies.md says why it does not serve here.
 
 mod parse;
 
