@@ -1,4 +1,4 @@
-//! What a container may leave on a machine: state, cgroups, mounts, processes. Finds it by the container's id.
+//! What a container may leave on a machine: state, cgroups, pinned programs, mounts, processes. Finds it by the container's id.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,7 @@ pub(crate) fn of(id: &str, state: &Path, bundle: &Path) -> Vec<String> {
         left.push(format!("state {}", state.display()));
     }
     left.extend(cgroups(id).iter().map(|dir| format!("cgroup {}", dir.display())));
+    left.extend(pins(id).iter().map(|path| format!("pinned program {}", path.display())));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let place = bundle.to_string_lossy();
     left.extend(mounts.lines().filter(|l| l.contains(&*place)).map(|l| format!("mount {l}")));
@@ -41,6 +42,12 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// Device programs pinned for a container's scope, where crun does it.
+fn pins(id: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir("/sys/fs/bpf/crun").into_iter().flatten().flatten().map(|e| e.path());
+    entries.filter(|path| path.to_string_lossy().contains(id)).collect()
 }
 
 /// Live processes whose environment has the mark. A zombie has none.

@@ -19,6 +19,7 @@ use runtime_core::{Error, Result};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A cgroup below the roots of a host's hierarchies.
@@ -43,6 +44,11 @@ impl FsCgroup {
     /// Whether it exists in any hierarchy.
     pub fn exists(&self) -> bool {
         self.homes().is_some_and(|h| h.all().any(|(_, home)| home.path.exists()))
+    }
+
+    /// Its directory in the v2 tree, where there is one; it need not exist.
+    pub fn unified(&self) -> Option<PathBuf> {
+        self.homes()?.v2.map(|home| home.path)
     }
 
     /// What [`Cgroup::apply`] would refuse before it writes anything: values that contradict each other, or that are below what is in use

@@ -104,7 +104,7 @@ fn empty(homes: &Homes, version: Version, home: &Home, deadline: Deadline) -> Re
     thaw(homes)?;
     if version == Version::V1 {
         // Nothing in it can die, so there is nothing to wait for.
-        freeze::refuse_above(homes).map_err(|e| e.context(format!("remove cgroup `{}`", home.path.display())))?;
+        freeze::refuse_undying(homes).map_err(|e| e.context(format!("remove cgroup `{}`", home.path.display())))?;
     }
     let dir = home.dir();
     if version == Version::V1 || dir.write("cgroup.kill", "1").is_err() {

@@ -122,13 +122,19 @@ fn level_down(dir: &Dir<'_>, names: &str, needed: ControllerSet, refusals: &mut 
         Ok(f) => f,
         Err(e) => return keep(None, e),
     };
-    if put(file.as_fd(), &plus(names.split_whitespace())).is_ok() {
-        return;
+    match put(file.as_fd(), &plus(names.split_whitespace())) {
+        Ok(()) => return,
+        // It has processes. Those controllers that it might enable all the same would make it threaded, and its children no place for
+        // processes (cgroup-v2.rst, "Threads").
+        Err(Errno::BUSY) => return keep(None, Errno::BUSY),
+        Err(_) => {}
     }
     let here = dir.read(CONTROLLERS).unwrap_or_default();
     let list: Vec<&str> = here.split_whitespace().filter(|n| names.split_whitespace().any(|m| m == *n)).collect();
-    if list.is_empty() || put(file.as_fd(), &plus(list.iter().copied())).is_ok() {
-        return;
+    match if list.is_empty() { Ok(()) } else { put(file.as_fd(), &plus(list.iter().copied())) } {
+        Ok(()) => return,
+        Err(Errno::BUSY) => return keep(None, Errno::BUSY),
+        Err(_) => {}
     }
     for name in list {
         if let Err(e) = put(file.as_fd(), &plus([name].into_iter())) {

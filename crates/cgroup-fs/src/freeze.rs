@@ -61,6 +61,10 @@ pub(crate) fn above(homes: &Homes) -> Result<Option<PathBuf>> {
             }
         }
     }
+    above_v1(homes)
+}
+
+fn above_v1(homes: &Homes) -> Result<Option<PathBuf>> {
     let Some(home) = homes.find(Controller::Freezer, Version::V1).filter(|h| is_nested(h)) else { return Ok(None) };
     if !says(home, "freezer.parent_freezing", "1")? {
         return Ok(None);
@@ -74,9 +78,20 @@ pub(crate) fn above(homes: &Homes) -> Result<Option<PathBuf>> {
 /// # Errors
 /// ``cgroup `CHILD` is frozen by `PARENT` above it``
 pub(crate) fn refuse_above(homes: &Homes) -> Result<()> {
-    let Some(path) = above(homes)? else { return Ok(()) };
+    above(homes)?.map_or(Ok(()), |path| Err(frozen_by(homes, &path)))
+}
+
+/// An error where a process in this cgroup could not even die: in the v1 freezer, but not in v2.
+///
+/// # Errors
+/// As [`refuse_above`].
+pub(crate) fn refuse_undying(homes: &Homes) -> Result<()> {
+    above_v1(homes)?.map_or(Ok(()), |path| Err(frozen_by(homes, &path)))
+}
+
+fn frozen_by(homes: &Homes, path: &Path) -> Error {
     let own = homes.holder().map(|(_, h)| h.path.display().to_string()).unwrap_or_default();
-    Err(Error::other(format!("cgroup `{own}` is frozen by `{}` above it", path.display())))
+    Error::other(format!("cgroup `{own}` is frozen by `{}` above it", path.display()))
 }
 
 fn is_nested(home: &Home) -> bool {

@@ -4,8 +4,11 @@
 use crate::device::Insn;
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
+use std::ffi::CStr;
 
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_PIN: libc::c_long = 6;
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_ATTACH: libc::c_long = 8;
 const BPF_PROG_DETACH: libc::c_long = 9;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
@@ -59,6 +62,14 @@ struct ById {
     prog_id: u32,
     next_id: u32,
     open_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Object {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 fn bpf<T>(command: libc::c_long, attr: &mut T) -> Result<libc::c_long, Errno> {
@@ -130,6 +141,16 @@ pub(crate) fn attached(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, Errno> {
 /// A descriptor of a loaded program.
 pub(crate) fn by_id(id: u32) -> Result<OwnedFd, Errno> {
     bpf(BPF_PROG_GET_FD_BY_ID, &mut ById { prog_id: id, ..ById::default() }).map(owned)
+}
+
+/// Gives a program a name in a bpf file system, which keeps it loaded.
+pub(crate) fn pin(program: BorrowedFd<'_>, path: &CStr) -> Result<(), Errno> {
+    bpf(BPF_OBJ_PIN, &mut Object { pathname: path.as_ptr() as u64, bpf_fd: raw(program), file_flags: 0 }).map(|_| ())
+}
+
+/// A descriptor of a program by its name.
+pub(crate) fn pinned(path: &CStr) -> Result<OwnedFd, Errno> {
+    bpf(BPF_OBJ_GET, &mut Object { pathname: path.as_ptr() as u64, ..Object::default() }).map(owned)
 }
 
 /// kill(2) for a process; `pid` must be above zero, since others mean groups.

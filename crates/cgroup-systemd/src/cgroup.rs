@@ -1,9 +1,10 @@
 //! A container's scope: its files are cgroup-fs's affair, its unit is systemd's. Not here: making it (`manager`).
 
+use crate::devices::pin_path;
 use crate::properties;
 use crate::systemd::Link;
 use crate::unit::scope_part;
-use cgroup_fs::{FsCgroup, Layout};
+use cgroup_fs::{FsCgroup, Layout, device};
 use runtime_core::api::{Cgroup, CgroupRecord, Placement, Stats};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
@@ -39,6 +40,11 @@ impl SystemdCgroup {
         Ok(Self { link, layout, scope, user, whole, own })
     }
 
+    /// A process in the scope, if there is one.
+    pub(crate) fn occupant(&self) -> Result<Option<i32>> {
+        if self.whole.exists() { Ok(self.whole.pids()?.first().copied()) } else { Ok(None) }
+    }
+
     fn stop(&self) -> Result<()> {
         if self.link.is_silent() {
             return Err(Error::other(format!("stop unit `{}`: systemd did not answer before", self.scope)));
@@ -57,6 +63,12 @@ impl Cgroup for SystemdCgroup {
         let list = properties::limits(resources, &self.layout.split(), self.user, false)?;
         if !list.is_empty() {
             self.link.connect(self.user)?.set(&self.scope, list)?;
+        }
+        if !self.user
+            && !resources.devices.is_empty()
+            && let Some(dir) = self.whole.unified()
+        {
+            device::repin(&device::parse(&resources.devices)?, &pin_path(&self.scope), &dir)?;
         }
         self.own.apply(resources)
     }
@@ -88,6 +100,9 @@ impl Cgroup for SystemdCgroup {
     /// The processes are killed first: systemd would ask them to end, and wait. A systemd that does not answer keeps nobody from removing
     /// a cgroup; it forgets the unit when it sees that.
     fn destroy(&self) -> Result<()> {
+        if self.link.is_foreign(&self.scope) {
+            return Ok(());
+        }
         // On v1 a frozen process does not die. What keeps it frozen from above is for the removal to tell.
         if self.own.exists()
             && self.own.is_frozen()?
@@ -100,6 +115,9 @@ impl Cgroup for SystemdCgroup {
         }
         let stopped = self.stop();
         self.whole.destroy()?;
+        if !self.user {
+            device::unpin(&pin_path(&self.scope))?;
+        }
         if let Err(e) = stopped {
             tracing::warn!("{e}");
         }

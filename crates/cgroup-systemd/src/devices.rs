@@ -1,15 +1,16 @@
-//! Device rules as unit properties. Not here: the program of ours that enforces them as well (cgroup-fs).
+//! Device rules as unit properties, and the program for what these cannot say. Not here: the program that we attach as well (cgroup-fs).
 
 use crate::properties::{Origin, Property};
-use cgroup_fs::device::{ALL_ACCESS, DEFAULTS, Kind, Rule, allows_everything};
+use cgroup_fs::device::{self, ALL_ACCESS, DEFAULTS, Kind, Rule, allows_everything};
+use std::path::{Path, PathBuf};
 use zbus::Variant;
 
 type Allowed = (String, String);
 
 /// `DevicePolicy=` and `DeviceAllow=`, so that systemd's own device program agrees with ours.
 ///
-/// systemd knows no exceptions: where a rule denies a part of what an earlier one allows, it is told to leave devices alone, and our
-/// program is all there is. `fresh` says that the unit is being made, so that no list needs to be emptied.
+/// systemd knows no exceptions: where a rule denies a part of what an earlier one allows, it is told to leave devices alone, and to attach
+/// our program itself ([`program`]). `fresh` says that the unit is being made, so that no list needs to be emptied.
 pub(crate) fn properties(rules: &[Rule], fresh: bool, out: &mut Vec<Property>) {
     if rules.is_empty() {
         return;
@@ -23,6 +24,25 @@ pub(crate) fn properties(rules: &[Rule], fresh: bool, out: &mut Vec<Property>) {
     if let Some(list) = list {
         put("DeviceAllow", Variant::from(list));
     }
+}
+
+/// Where the program of a scope is pinned, as crun does it. The bpf file system takes no dots in names.
+pub(crate) fn pin_path(scope: &str) -> PathBuf {
+    Path::new("/sys/fs/bpf/crun").join(scope.replace('.', "_"))
+}
+
+/// `BPFProgram=` for rules that the lists of systemd cannot say, with the program pinned at `path`. Where that is not possible (no bpf file
+/// system, no rights), the program that we attach to the container's own cgroup is all there is.
+pub(crate) fn program(rules: &[Rule], path: &Path) -> Option<Property> {
+    if rules.is_empty() || allows_everything(rules) || allowed(rules).is_some() || !device::can_pin(path) {
+        return None;
+    }
+    if let Err(e) = device::pin(rules, path) {
+        tracing::debug!("{e}");
+        return None;
+    }
+    let value = vec![("device".to_owned(), path.display().to_string())];
+    Some(Property { name: "BPFProgram".into(), value: Variant::from(value), origin: Origin::Limit })
 }
 
 /// What remains allowed; `None` where it cannot be said without exceptions.
@@ -115,6 +135,19 @@ mod tests {
         ] {
             assert_eq!(own(&json), list, "{json}");
         }
+    }
+
+    #[test]
+    fn a_program_is_pinned_only_for_what_lists_cannot_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let rules = |json: &str| cgroup_fs::device::parse(&serde_json::from_str::<Vec<DeviceRule<'_>>>(json).unwrap()).unwrap();
+        for json in ["[]", r#"[{"allow":true}]"#, r#"[{"allow":false}]"#] {
+            assert_eq!(program(&rules(json), Path::new("/sys/fs/bpf/crun/never")), None);
+        }
+        // Not in a bpf file system.
+        let exception = rules(r#"[{"allow":true},{"allow":false,"type":"c","major":1,"minor":11}]"#);
+        assert_eq!(program(&exception, &dir.path().join("x")), None);
+        assert_eq!(pin_path("pt-a.b.scope"), Path::new("/sys/fs/bpf/crun/pt-a_b_scope"));
     }
 
     #[test]

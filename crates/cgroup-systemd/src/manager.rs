@@ -3,10 +3,11 @@
 use crate::address::Addresses;
 use crate::annotations::Wishes;
 use crate::cgroup::SystemdCgroup;
+use crate::devices;
 use crate::properties;
 use crate::systemd::Link;
 use crate::unit::Unit;
-use cgroup_fs::{Adoption, CgroupfsManager, Layout, adopt, device, knobs};
+use cgroup_fs::{Adoption, CgroupfsManager, Controller, Layout, Version, adopt, device, knobs};
 use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
 use runtime_core::{Error, Result};
 use std::path::Path;
@@ -59,6 +60,11 @@ impl CgroupManager for SystemdManager {
         talk.keep();
         let path = format!("{root}{}{}", unit.cgroup(), wishes.subgroup);
         let record = CgroupRecord { manager: NAME.into(), path, scope: Some(unit.scope) };
+        // What fails later destroys the scope, which must be no other's.
+        if let Some(pid) = SystemdCgroup::new(self.link.clone(), self.layout()?.clone(), &record)?.occupant()? {
+            let scope = record.scope.unwrap_or_default();
+            return Err(Error::invalid(format!("linux.cgroupsPath: unit `{scope}` is in use by process {pid}")));
+        }
         Ok(Placement { moved_by_manager: true, record, ..Placement::default() })
     }
 
@@ -70,6 +76,10 @@ impl CgroupManager for SystemdManager {
         let number = u32::try_from(pid).map_err(|_| Error::other(format!("not a process: {pid}")))?;
         let mut list = properties::scope(&unit, number, &split, wishes.properties);
         list.extend(properties::limits(request.resources, &split, request.rootless, true)?);
+        if split.version(Controller::Devices) == Version::V2 && !request.rootless {
+            let rules = device::parse(&request.resources.devices)?;
+            list.extend(devices::program(&rules, &devices::pin_path(&unit.scope)));
+        }
         self.link.resume(request.rootless)?.start(&unit.scope, list)?;
         let path = &placement.record.path;
         adopt(layout, &Adoption { path, inner: wishes.delegate.as_deref(), pid }, request)?;

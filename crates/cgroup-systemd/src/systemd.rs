@@ -30,16 +30,30 @@ pub(crate) struct Link {
     idle: Mutex<Option<(bool, Bus)>>,
     /// A wait has been in vain: nothing that could be done without systemd waits again.
     silent: AtomicBool,
+    /// Units that another one made under a name that was wanted here.
+    foreign: Mutex<Vec<String>>,
 }
 
 impl Link {
     pub(crate) fn new(root: &Path, addresses: Addresses, patience: Duration) -> Self {
-        Self { addresses, missing: Missing::below(root), patience, idle: Mutex::new(None), silent: AtomicBool::new(false) }
+        Self {
+            addresses,
+            missing: Missing::below(root),
+            patience,
+            idle: Mutex::new(None),
+            silent: AtomicBool::new(false),
+            foreign: Mutex::new(Vec::new()),
+        }
     }
 
     /// Whether systemd has been waited for in vain.
     pub(crate) fn is_silent(&self) -> bool {
         self.silent.load(Ordering::Relaxed)
+    }
+
+    /// Whether starting a unit failed because another one has its name: it is not this process's to stop.
+    pub(crate) fn is_foreign(&self, scope: &str) -> bool {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|s| s == scope)
     }
 
     /// Connects to the system's manager or the user's, for one operation; its time runs from here.
@@ -158,7 +172,12 @@ impl Talk<'_> {
                     was_reset = true;
                     self.reset_failed(scope)?;
                 }
-                Err(failure) => self.leave_out(&what, failure, &mut properties)?,
+                Err(failure) => {
+                    if matches!(&failure, Failure::Refused { name, .. } if name == UNIT_EXISTS) {
+                        self.link.foreign.lock().unwrap_or_else(PoisonError::into_inner).push(scope.to_owned());
+                    }
+                    self.leave_out(&what, failure, &mut properties)?;
+                }
             }
         }
         Err(Error::other(format!("{what}: systemd refuses {REFUSALS} properties, one after the other")))

@@ -54,7 +54,10 @@ impl Above {
 
 impl Drop for Above {
     fn drop(&mut self) {
-        self.freeze(false);
+        // It may be gone: crun removes empty ones above a container's.
+        if self.dirs().iter().all(|d| d.exists()) {
+            self.freeze(false);
+        }
         for dir in everywhere(&self.0) {
             let _ = fs::remove_dir(dir);
         }
@@ -137,6 +140,28 @@ fn a_cgroup_with_processes_above_is_busy() {
     // Without limits there is nothing to be busy about.
     c.edit(|s| drop(s["linux"].as_object_mut().unwrap().remove("resources")));
     c.run().code(0);
+}
+
+/// A cgroup beside a threaded one, below one with processes, is no place for processes: not by clone, and not by a write.
+#[test]
+fn a_cgroup_that_takes_no_processes() {
+    let t = behaviour!(Need::Root, Need::V2);
+    let sleeper = t.container();
+    sleeper.edit(|s| s["linux"]["cgroupsPath"] = json!(format!("/{}", sleeper.id)));
+    sleeper.sleeping();
+    let dir = dir_of(sleeper.pid(), "");
+    fs::create_dir(dir.join("threads")).unwrap();
+    fs::write(dir.join("threads/cgroup.type"), "threaded").unwrap();
+    let c = t.container();
+    c.edit(|s| {
+        s["linux"]["cgroupsPath"] = json!(format!("/{}/{}", sleeper.id, c.id));
+        s["linux"].as_object_mut().unwrap().remove("resources");
+    });
+    let out = c.args(&["/probe", "exit", "0"]).run().failed();
+    assert!(out.stderr().contains("not supported"), "{out}");
+    c.forget_cgroup_of_crun();
+    c.leaves_nothing();
+    assert_eq!(sleeper.status(), "running");
 }
 
 #[test]
@@ -256,27 +281,33 @@ fn a_controller_that_was_not_delegated_is_named_with_the_remedy() {
     fs::create_dir_all(inner.join("runtime")).unwrap();
     give(&inner, USER);
     give(&inner.join("runtime"), USER);
-    // Both ends of a move must be the user's; the runtime begins in there.
-    let enter = format!("echo $$ > {}/runtime/cgroup.procs; exec \"$@\"", inner.display());
+    // Both ends of a move must be the user's, so the runtime is put in there before it begins.
+    let run = || {
+        let mut call = c.launch("run", &[]);
+        let running = call.under(&["sh", "-c", "kill -STOP $$; exec \"$@\"", "sh"]).spawn();
+        let stat = format!("/proc/{}/stat", running.pid());
+        eventually("the runtime to wait", || fs::read_to_string(&stat).is_ok_and(|s| s.contains(") T ")));
+        fs::write(inner.join("runtime/cgroup.procs"), running.pid().to_string()).unwrap();
+        running.signal(18);
+        running.wait()
+    };
     c.edit(|s| {
         s["linux"]["cgroupsPath"] = json!(format!("/{name}/session/{}", c.id));
         s["linux"]["resources"] = json!({ "pids": { "limit": 10 } });
     });
-    let mut call = c.args(&["/probe", "exit", "0"]).launch("run", &[]);
-    let out = call.under(&["sh", "-c", &enter, "sh"]).output();
+    c.args(&["/probe", "exit", "0"]);
+    let out = run();
     let file = format!("controller `pids` is not available under {}/cgroup.controllers", inner.display());
     out.fails_with(&[&file, "it is not delegated", &format!("`+pids` in `{}/cgroup.subtree_control`", outer.display())]);
     assert!(!inner.join(&c.id).exists());
     // What nothing was asked of is done without.
     c.edit(|s| drop(s["linux"].as_object_mut().unwrap().remove("resources")));
-    let mut call = c.launch("run", &[]);
-    call.under(&["sh", "-c", &enter, "sh"]).output().code(0);
+    run().code(0);
     fs::write(outer.join("cgroup.subtree_control"), "+pids").unwrap();
     give(&inner, USER);
     c.edit(|s| s["linux"]["resources"] = json!({ "pids": { "limit": 4 } }));
-    let mut call = c.args(&["/probe", "fork-bomb", "20"]).launch("run", &[]);
-    let out = call.under(&["sh", "-c", &enter, "sh"]).output().code(0);
-    assert_eq!(out.json()["errno"], "EAGAIN");
+    c.args(&["/probe", "fork-bomb", "20"]);
+    assert_eq!(run().code(0).json()["errno"], "EAGAIN");
     harness::clear_up(&name);
 }
 

@@ -282,6 +282,47 @@ fn exceptions_among_device_rules_outlast_a_reload() {
 }
 
 #[test]
+fn exceptions_are_a_program_of_the_units_and_can_change() {
+    let t = pinnace_only!(Need::Root, Need::Systemd, Need::V2);
+    let c = container(&t);
+    let but = |major: u32, minor: u32| json!([{ "allow": true, "access": "rwm" }, { "allow": false, "type": "c", "major": major, "minor": minor, "access": "rw" }]);
+    rules(&c, "container", but(1, 11));
+    c.sleeping();
+    let pin = PathBuf::from(format!("/sys/fs/bpf/crun/{}", scope(&c).replace('.', "_")));
+    if !PathBuf::from("/sys/fs/bpf").join(".").exists() || !property(&c, "BPFProgram").contains("device:") {
+        assert!(!pin.exists(), "{}", pin.display());
+        t.skip("needs a systemd that attaches programs and a bpf file system (covered by cargo xtask vm test)");
+        return;
+    }
+    assert_eq!(property(&c, "BPFProgram"), format!("device:{}", pin.display()));
+    assert!(pin.exists());
+    let open = |major: &str, minor: &str| {
+        let name = format!("/dev/n{major}-{minor}-{}", c.exec(&[], &["/probe", "now"]).stdout().trim());
+        c.exec(&[], &["/probe", "mknod", &name, major, minor]).code(0).json()["open"].clone()
+    };
+    let update = |list: Value| {
+        c.call("update").args(&["--resources", "-"]).arg(&c.id).stdin(&json!({ "devices": list }).to_string()).ok();
+    };
+    for _ in 0..2 {
+        assert_eq!((open("1", "11"), open("10", "229") == "EPERM"), (json!("EPERM"), false));
+        systemctl(&["daemon-reload"]);
+    }
+    update(but(10, 229));
+    for _ in 0..2 {
+        assert_eq!((open("1", "11"), open("10", "229")), (json!(null), json!("EPERM")));
+        systemctl(&["daemon-reload"]);
+    }
+    update(json!([{ "allow": true, "access": "rwm" }]));
+    assert!(!pin.exists());
+    for _ in 0..2 {
+        assert_eq!((open("1", "11"), open("10", "229") == "EPERM"), (json!(null), false));
+        systemctl(&["daemon-reload"]);
+    }
+    c.call("delete").arg("--force").arg(&c.id).ok();
+    forgotten(&c);
+}
+
+#[test]
 fn a_scope_that_systemd_stops_is_a_stopped_container() {
     let t = behaviour!(Need::Systemd, Need::V2);
     let c = container(&t);

@@ -242,8 +242,11 @@ fn a_unit_that_failed_before_is_reset_once() {
     start(&link(&fake, LONG)).unwrap();
     assert_eq!(fake.calls()[2..], ["StartTransientUnit", "ResetFailedUnit", "StartTransientUnit"]);
     let fake = but("StartTransientUnit", |c| vec![c.refuse(UNIT_EXISTS, "Unit x.scope was already loaded")]);
-    let e = start(&link(&fake, LONG)).unwrap_err().to_string();
+    let link = link(&fake, LONG);
+    let e = start(&link).unwrap_err().to_string();
     assert_eq!(e, format!("start unit `x.scope`: Unit x.scope was already loaded ({UNIT_EXISTS})"));
+    // Whose it is, it stays.
+    assert!(link.is_foreign("x.scope") && !link.is_foreign("y.scope"));
 }
 
 #[test]

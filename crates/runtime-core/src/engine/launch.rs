@@ -69,7 +69,8 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         plant_allocation: std::env::var_os("PINNACE_TEST_PLANT_ALLOC").is_some(),
     };
     let mut slots = setup.slots;
-    let pid = match clone(plan.clone_flags, setup.placement, &mut wire)? {
+    let mut procs = None;
+    let pid = match clone(plan.clone_flags, setup.placement, &mut wire, &mut procs)? {
         Side::Child => init::run(&plan.steps, &wire, &mut slots.raw),
         Side::Parent(pid) => pid,
     };
@@ -78,19 +79,17 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
-fn clone(flags: u64, placement: &Placement, wire: &mut Wire) -> Result<Side> {
+/// `procs` keeps the file that is written then, for the child as well, which returns from here, too.
+fn clone(flags: u64, placement: &Placement, wire: &mut Wire, procs: &mut Option<OwnedFd>) -> Result<Side> {
     let mut into = placement.into.as_ref();
-    let mut _procs = None;
     loop {
         match sys::clone3(flags, libc::SIGCHLD, into.map(AsRawFd::as_raw_fd)) {
             // E2BIG: the kernel's clone_args has no cgroup yet (before 5.7). ENOSYS: before 5.3, or a filter. EBUSY, EOPNOTSUPP: a
             // cgroup that takes no process this way; the write says why.
             Err(Errno(libc::E2BIG | libc::ENOSYS | libc::EINVAL | libc::EBUSY | libc::EOPNOTSUPP)) if into.is_some() => {
-                let procs = into.map(|dir| openat(dir, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
-                if let Some(fd) = procs.transpose().context(|| "open `cgroup.procs`")? {
-                    wire.join.push(fd.as_raw_fd());
-                    _procs = Some(fd);
-                }
+                let file = into.map(|dir| openat(dir, c"cgroup.procs", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()));
+                *procs = file.transpose().context(|| "open `cgroup.procs`")?;
+                wire.join.extend(procs.as_ref().map(AsRawFd::as_raw_fd));
                 into = None;
             }
             Err(Errno(libc::ENOSYS)) => return sys::clone_legacy(flags, libc::SIGCHLD).context(|| "clone"),
