@@ -10,6 +10,7 @@ mod create_start;
 mod debian;
 mod devices;
 mod exec;
+mod hook_output;
 mod hooks;
 mod hostile;
 mod idmapped;

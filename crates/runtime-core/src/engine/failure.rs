@@ -35,9 +35,9 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
             Step::Terminal { .. } if m.errno == libc::ENOENT => format!("{what}: `/dev/pts/ptmx`, is there a devpts mount at `/dev/pts`?"),
             _ => what,
         },
-        Code::HookStatus => format!("{what} (exit code: {})", m.value),
-        Code::HookSignal => format!("{what} (killed by signal {})", m.value),
-        Code::HookTimeout => what.replacen("error executing hook", "timeout expired for", 1),
+        Code::HookStatus => last_lines(format!("{what} (exit code: {})", m.value), m.detail()),
+        Code::HookSignal => last_lines(format!("{what} (killed by signal {})", m.value), m.detail()),
+        Code::HookTimeout => last_lines(what.replacen("error executing hook", "timeout expired for", 1), m.detail()),
         Code::NotInPath => format!("executable file `{}` not found in $PATH", name()),
         Code::NotExecutable => format!("the path `{}` exists but it is not executable", name()),
         Code::NotRegular => format!("the path `{}` is not a regular file", name()),
@@ -47,6 +47,16 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
         Code::Unsafe => format!("{what}: a path leads where it must not (symbolic link or race)"),
         Code::WrongType if copies_link(step) => format!("symlink `{}` already exists with a different content", destination(step)),
         Code::WrongType => format!("{what}: something of another type is in the way"),
+    }
+}
+
+/// Adds the last lines of what a hook wrote to its standard error, on one line; `end` may begin within one.
+pub(crate) fn last_lines(text: String, end: &[u8]) -> String {
+    let end = String::from_utf8_lossy(end);
+    let lines: Vec<&str> = end.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match &lines[lines.len().saturating_sub(3)..] {
+        [] => text,
+        last => format!("{text}: {}", last.join("; ")),
     }
 }
 

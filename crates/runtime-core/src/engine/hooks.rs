@@ -1,11 +1,16 @@
 //! Hooks that run in the runtime's namespaces. Not here: those of the container's (`init::hook`).
 
+use super::failure::last_lines;
 use crate::error::{Context, Error, Result};
-use crate::plan::hooks::{Identity, state, timeout_ms};
+use crate::plan::hooks::{Identity, STDERR, STDOUT, state, timeout_ms};
 use crate::spec::Hook;
 use crate::sys;
-use std::os::fd::AsRawFd;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Runs hooks one after the other; `status` and `pid` are what their standard input says of the container.
@@ -17,20 +22,51 @@ pub(crate) fn run(hooks: &[Hook<'_>], who: &Identity<'_>, status: &str, pid: i32
         return Ok(());
     }
     let document = state(who, status, pid);
-    hooks.iter().try_for_each(|h| one(h, &document))
+    let output = Output::open(who)?;
+    hooks.iter().try_for_each(|h| one(h, &document, &output))
 }
 
 /// Runs hooks whose failure must not stop anything; failures are logged.
 pub(crate) fn run_all(hooks: &[Hook<'_>], who: &Identity<'_>, status: &str, pid: i32) {
-    let document = if hooks.is_empty() { Vec::new() } else { state(who, status, pid) };
+    if hooks.is_empty() {
+        return;
+    }
+    let document = state(who, status, pid);
+    let output = Output::open(who).unwrap_or_else(|e| {
+        tracing::warn!("{e}");
+        Output::default()
+    });
     for h in hooks {
-        if let Err(e) = one(h, &document) {
+        if let Err(e) = one(h, &document, &output) {
             tracing::warn!("{e}");
         }
     }
 }
 
-fn one(h: &Hook<'_>, document: &[u8]) -> Result<()> {
+/// Where hooks write to.
+#[derive(Default)]
+struct Output {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    fn open(who: &Identity<'_>) -> Result<Self> {
+        let file = |annotation| who.annotations.get(annotation).map(|path| output_file(annotation, Path::new(&**path))).transpose();
+        Ok(Self { stdout: file(STDOUT)?, stderr: file(STDERR)? })
+    }
+}
+
+/// Opens a file for hooks to append to; made, mode 0700 as in crun, where there is none.
+///
+/// # Errors
+/// Names the annotation and the file; a symbolic link is none.
+pub(crate) fn output_file(annotation: &str, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NOCTTY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::from_raw_mode(0o700)).context(|| format!("annotation {annotation}: open `{}`", path.display()))
+}
+
+fn one(h: &Hook<'_>, document: &[u8], output: &Output) -> Result<()> {
     let what = || format!("error executing hook `{}`", h.path);
     let mut command = Command::new(&*h.path);
     if let Some((name, args)) = h.args.split_first() {
@@ -39,26 +75,54 @@ fn one(h: &Hook<'_>, document: &[u8]) -> Result<()> {
     command.env_clear().envs(h.env.iter().filter_map(|e| e.split_once('=')));
     // A file, not a pipe: a hook that does not read it cannot block the runtime or end it by SIGPIPE.
     command.stdin(Stdio::from(sys::memory_file(document).context(what)?));
+    let copy = |fd: &OwnedFd| fd.try_clone().map(Stdio::from).context(what);
+    command.stdout(output.stdout.as_ref().map_or(Ok(Stdio::null()), copy)?);
+    // As crun, nothing of it comes out where there is no file; but errors are kept for the message. Not by a pipe: what it starts in the
+    // background may write later, and must not die of it.
+    let kept = if output.stderr.is_none() { sys::sealable_file().ok() } else { None };
+    command.stderr(output.stderr.as_ref().or(kept.as_ref()).map_or(Ok(Stdio::null()), copy)?);
     sys::close_others(&mut command);
     tracing::debug!("hook `{}`", h.path);
     let mut child = command.spawn().context(what)?;
-    let status = wait(&mut child, timeout_ms(h.timeout)?, h)?;
-    match (status.code(), status.signal()) {
-        (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(Error::other(format!("{} (exit code: {code})", what()))),
-        (None, signal) => Err(Error::other(format!("{} (killed by signal {})", what(), signal.unwrap_or(0)))),
+    let status = wait(&mut child, timeout_ms(h.timeout)?);
+    let said = kept.map_or_else(Vec::new, last);
+    let failed = |text: String| Err(Error::other(last_lines(text, &said)));
+    match status.context(what)? {
+        None => failed(format!("timeout expired for `{}`", h.path)),
+        Some(status) => match (status.code(), status.signal()) {
+            (Some(0), _) => Ok(()),
+            (Some(code), _) => failed(format!("{} (exit code: {code})", what())),
+            (None, signal) => failed(format!("{} (killed by signal {})", what(), signal.unwrap_or(0))),
+        },
     }
 }
 
-fn wait(child: &mut Child, timeout: i32, h: &Hook<'_>) -> Result<std::process::ExitStatus> {
-    let failed = || format!("error executing hook `{}`", h.path);
+/// The end of what a hook said.
+fn last(kept: OwnedFd) -> Vec<u8> {
+    const END: u64 = 1024;
+    let end = || -> std::io::Result<Vec<u8>> {
+        // Processes it left behind may go on writing, but nobody would ever read it.
+        sys::seal_size(kept.as_raw_fd()).map_err(|e| std::io::Error::from_raw_os_error(e.0))?;
+        let mut file = File::from(kept);
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(END)))?;
+        let mut end = Vec::new();
+        file.take(END).read_to_end(&mut end)?;
+        Ok(end)
+    };
+    end().unwrap_or_default()
+}
+
+/// `None` when the time is over; the hook is gone then too.
+fn wait(child: &mut Child, timeout: i32) -> std::io::Result<Option<std::process::ExitStatus>> {
+    let raw = |e: sys::Errno| std::io::Error::from_raw_os_error(e.0);
     if timeout >= 0 {
-        let fd = sys::pidfd(child.id().cast_signed()).context(failed)?;
-        if !sys::poll_in(fd.as_raw_fd(), timeout).context(failed)? {
-            child.kill().context(failed)?;
-            child.wait().context(failed)?;
-            return Err(Error::other(format!("timeout expired for `{}`", h.path)));
+        let fd = sys::pidfd(child.id().cast_signed()).map_err(raw)?;
+        if !sys::poll_in(fd.as_raw_fd(), timeout).map_err(raw)? {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
         }
     }
-    child.wait().context(failed)
+    child.wait().map(Some)
 }

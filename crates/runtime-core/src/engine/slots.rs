@@ -1,5 +1,6 @@
 //! The descriptors a plan asks its parent to open. Not here: why (`plan::opens`).
 
+use super::hooks;
 use super::idmap::Namespaces;
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::MASK_ATTRS;
@@ -64,6 +65,8 @@ fn one(open: &Open, from: &Sources<'_>, namespaces: &mut Namespaces<'_>) -> Resu
             let path = format!("{}{}", mount_point.trim_end_matches('/'), from.cgroup);
             where_possible(tree(Path::new(&path), false, false)).context(|| format!("bind mount the cgroup `{path}`"))
         }
+        Open::Sink => openat(CWD, "/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/dev/null`").map(Some),
+        Open::HookOutput { path, annotation } => hooks::output_file(annotation, path).map(Some),
         Open::InitPidfd => sys::pidfd(from.init).context(|| format!("pidfd_open {}", from.init)).map(Some),
         Open::Console | Open::Late => Ok(None),
     }

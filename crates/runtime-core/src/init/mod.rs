@@ -190,7 +190,7 @@ impl Child<'_> {
                 self.home(*uid);
                 Ok(())
             }
-            Step::Gate { first } => self.gate(*first),
+            Step::Gate { first, keep } => self.gate(*first, *keep),
             Step::Exec { argv, envp } => self.exec(argv, envp),
             // Everything else is handled in `step`.
             _ => Err(Fail::from(Errno(libc::ENOSYS))),
@@ -237,10 +237,18 @@ impl Child<'_> {
             let _ = sys::write(2, bytes);
         };
         put(words);
-        if self.detail_len > 0 {
-            put(b": `");
-            put(&self.detail[..self.detail_len]);
-            put(b"` is missing");
+        let detail = &self.detail[..self.detail_len];
+        match fail.code {
+            _ if detail.is_empty() => {}
+            Code::HookStatus | Code::HookSignal | Code::HookTimeout => {
+                put(b": ");
+                put(detail.trim_ascii_end());
+            }
+            _ => {
+                put(b": `");
+                put(detail);
+                put(b"` is missing");
+            }
         }
         if fail.errno != 0 {
             put(b": ");

@@ -1,7 +1,7 @@
 //! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
 
 use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Gate, wire::Kind};
-use crate::plan::step::Credentials;
+use crate::plan::step::{Credentials, HookOutput};
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -108,18 +108,14 @@ impl Child<'_> {
     ///
     /// A container that waits holds nothing of the host but the fifo: another process of a shared pid namespace must find no descriptor
     /// to step through.
-    pub(super) fn gate(&mut self, first: u32) -> Done {
+    pub(super) fn gate(&mut self, first: u32, keep: HookOutput) -> Done {
         if self.wire.gate == Gate::Parent {
             self.await_go()?;
         }
         self.tell(Kind::Ready)?;
         let Gate::Fifo(fifo) = self.wire.gate else { return Ok(()) };
         self.late = true;
-        let fifo = if sys::dup_to(fifo, first as RawFd).is_ok() && sys::close_range(first + 1, u32::MAX, false).is_ok() {
-            first as RawFd
-        } else {
-            fifo
-        };
+        let fifo = self.only(fifo, first as RawFd, keep).unwrap_or(fifo);
         loop {
             sys::poll_in(fifo, -1)?;
             let mut byte = [0];
@@ -134,5 +130,26 @@ impl Child<'_> {
         }
         sys::close(fifo);
         Ok(())
+    }
+
+    /// Closes all from `first` on but the fifo and the files of the hooks, which get the numbers from there; the fifo's.
+    fn only(&mut self, fifo: RawFd, first: RawFd, keep: HookOutput) -> Result<RawFd, Errno> {
+        let slots = [keep.stdout, keep.stderr];
+        // Out of the way of the numbers that are given out now.
+        let mut high = [None; 2];
+        for (high, slot) in high.iter_mut().zip(slots) {
+            *high = slot.map(|slot| sys::dup_above(self.slots[slot], first + 3)).transpose()?;
+        }
+        sys::dup_to(fifo, first)?;
+        let mut next = first + 1;
+        for (high, slot) in high.into_iter().zip(slots) {
+            if let (Some(fd), Some(slot)) = (high, slot) {
+                sys::dup_to(fd, next)?;
+                self.slots[slot] = next;
+                next += 1;
+            }
+        }
+        sys::close_range(next as u32, u32::MAX, false)?;
+        Ok(first)
     }
 }

@@ -1,11 +1,12 @@
 //! Hooks that the child runs, and the state document every hook gets. Not here: running them (`init::hook`, `engine::hooks`).
 
 use super::mounts::c_string;
-use super::step::HookStep;
+use super::opens::{Open, Opens};
+use super::step::{HookOutput, HookStep};
 use crate::error::{Error, Result};
 use crate::spec::{Hook, Map, Str};
 use crate::sys::Argv;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Who the container is, for hooks.
 #[derive(Debug, Clone, Copy)]
@@ -36,8 +37,20 @@ pub(crate) fn state(who: &Identity<'_>, status: &str, pid: i32) -> Vec<u8> {
     serde_json::to_vec(&state).unwrap_or_default()
 }
 
+/// Files that hooks append to, in place of the runtime's own streams.
+pub(crate) const STDOUT: &str = "run.oci.hooks.stdout";
+pub(crate) const STDERR: &str = "run.oci.hooks.stderr";
+
+/// The slots of those files, for hooks of the container.
+pub(crate) fn output(annotations: &Map<'_, Str<'_>>, opens: &mut Opens) -> HookOutput {
+    let mut file =
+        |annotation| annotations.get(annotation).map(|path| opens.once(Open::HookOutput { path: PathBuf::from(&**path), annotation }));
+    let (stdout, stderr) = (file(STDOUT), file(STDERR));
+    HookOutput { stdout: stdout.or_else(|| Some(opens.once(Open::Sink))), stderr }
+}
+
 /// Steps for hooks of one kind.
-pub(crate) fn compile(hooks: &[Hook<'_>], kind: &str, stdin: &[u8]) -> Result<Vec<HookStep>> {
+pub(crate) fn compile(hooks: &[Hook<'_>], kind: &str, stdin: &[u8], output: HookOutput) -> Result<Vec<HookStep>> {
     hooks
         .iter()
         .enumerate()
@@ -57,6 +70,7 @@ pub(crate) fn compile(hooks: &[Hook<'_>], kind: &str, stdin: &[u8]) -> Result<Ve
                 envp: Argv::new(list(&h.env, "env")?),
                 stdin: stdin.to_vec(),
                 timeout: timeout_ms(h.timeout).map_err(|e| e.context(field("timeout")))?,
+                output,
             })
         })
         .collect()

@@ -27,7 +27,7 @@ use process::{ByParent, Surroundings};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use step::{Masks, Pivot, Step};
+use step::{HookOutput, Masks, Pivot, Step};
 
 /// Everything a launch needs; nothing changes it.
 #[derive(Debug)]
@@ -113,8 +113,10 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let who = Identity { id: place.id, bundle: place.bundle, rootfs: place.rootfs, annotations: &spec.annotations };
     let none = Hooks::default();
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
-    change_root(&mut steps, &cx, own_mounts, options, hooks, &who)?;
-    let start = hooks::compile(&hooks.start_container, "startContainer", &hooks::state(&who, "starting", 0))?;
+    let any = !(hooks.create_container.is_empty() && hooks.start_container.is_empty());
+    let output = if any { hooks::output(&spec.annotations, &mut opens) } else { HookOutput::default() };
+    change_root(&mut steps, &cx, own_mounts, options, hooks, &who, output)?;
+    let start = hooks::compile(&hooks.start_container, "startContainer", &hooks::state(&who, "starting", 0), output)?;
     let around = Surroundings {
         preserve_fds: options.preserve_fds,
         listen_fds: options.listen_fds,
@@ -216,11 +218,12 @@ fn change_root(
     options: &CreateOptions,
     hooks: &Hooks<'_>,
     who: &Identity<'_>,
+    output: HookOutput,
 ) -> Result<()> {
     if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
         steps.push(Step::Mounted);
     }
-    let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0))?;
+    let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0), output)?;
     steps.extend(create.into_iter().map(Step::Hook));
     let cwd = cx.spec.process.as_ref().map_or("", |p| &p.cwd);
     let cwd = mounts::inside(cwd, || "process.cwd".into())?;

@@ -21,6 +21,10 @@ pub(crate) enum Open {
     Cgroup { mount_point: String },
     /// Where the terminal's master side goes.
     Console,
+    /// The null device, to write to.
+    Sink,
+    /// A file that hooks write to.
+    HookOutput { path: PathBuf, annotation: &'static str },
     /// A pidfd of the container's first process.
     InitPidfd,
     /// Left empty by the parent; a step fills it for a later one.

@@ -2,7 +2,7 @@
 
 use super::mounts::c_string;
 use super::schedule;
-use super::step::{Caps, Credentials, HookStep, Lookup, Slot, Step};
+use super::step::{Caps, Credentials, HookOutput, HookStep, Lookup, Slot, Step};
 use super::words::{RLIMITS, capability_set};
 use crate::error::{Error, Result};
 use crate::spec::{Capabilities, Personality, Process, Rlimit};
@@ -81,7 +81,7 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
         steps.push(Step::NoNewPrivs);
     }
     steps.push(Step::Lookup(Box::new(lookup(p, name)?)));
-    steps.push(Step::Gate { first });
+    steps.push(Step::Gate { first, keep: start_hooks.first().map_or_else(HookOutput::default, |hook| hook.output) });
     if s.seccomp && p.no_new_privileges {
         steps.push(Step::Seccomp);
     }

@@ -110,8 +110,9 @@ pub(crate) enum Step {
     Seccomp,
     /// Find the executable.
     Lookup(Box<Lookup>),
-    /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on and wait for it.
-    Gate { first: u32 },
+    /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on, but for what hooks write
+    /// to, and wait for it.
+    Gate { first: u32, keep: HookOutput },
     /// Find the user's home directory, for an environment that names none.
     Home { uid: u32 },
     /// execve(2). The last entry of an `envp` with [`Argv::reserved`] is replaced by what `Home` found.
@@ -289,6 +290,14 @@ pub(crate) struct HookStep {
     pub stdin: Vec<u8>,
     /// Milliseconds; -1 for none.
     pub timeout: i32,
+    pub output: HookOutput,
+}
+
+/// Where hooks of the container write to. Without a slot for it standard error is kept for the message about a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct HookOutput {
+    pub stdout: Option<Slot>,
+    pub stderr: Option<Slot>,
 }
 
 /// How the root is changed.

@@ -33,6 +33,11 @@ pub(crate) fn pidfd(pid: i32) -> Result<OwnedFd> {
     owned(pidfd_open(pid))
 }
 
+/// [`output_file`](super::output_file), owned.
+pub(crate) fn sealable_file() -> Result<OwnedFd> {
+    owned(super::output_file())
+}
+
 /// A detached copy of the tree at an absolute path (OPEN_TREE_CLONE); with `link`, of a symbolic link that is there and not of what it leads to.
 pub(crate) fn detached_tree(path: &CStr, recursive: bool, link: bool) -> Result<OwnedFd> {
     let recursive = if recursive { AT_RECURSIVE } else { 0 };

@@ -487,3 +487,33 @@ pub(crate) fn memfd_with(bytes: &[u8]) -> Result<RawFd> {
     unsafe { call!(SYS_lseek, fd, 0, libc::SEEK_SET) }?;
     Ok(fd)
 }
+
+/// `memfd_create(2)` for output whose size can be sealed. The child's form: a bare descriptor.
+pub(crate) fn output_file() -> Result<RawFd> {
+    // SAFETY: the name is a C string constant.
+    unsafe { call!(SYS_memfd_create, c"output".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) }.map(|fd| fd as RawFd)
+}
+
+/// `fcntl(2)` F_ADD_SEALS: what is still written behind the end of the file fails with EPERM, and the writer gets no signal.
+pub(crate) fn seal_size(fd: RawFd) -> Result<()> {
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_fcntl, fd, libc::F_ADD_SEALS, libc::F_SEAL_GROW) }.map(drop)
+}
+
+/// `lseek(2)` to the end: the size of a file.
+pub(crate) fn end_of(fd: RawFd) -> Result<u64> {
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_lseek, fd, 0, libc::SEEK_END) }.map(|n| n as u64)
+}
+
+/// `pread(2)`, once.
+pub(crate) fn read_at(fd: RawFd, buf: &mut [u8], offset: u64) -> Result<usize> {
+    // SAFETY: pointer and length describe `buf`, which the kernel may fill.
+    unsafe { call!(SYS_pread64, fd, buf.as_mut_ptr(), buf.len(), offset) }
+}
+
+/// `fcntl(2)` F_DUPFD_CLOEXEC: the same descriptor under a number of at least `lowest`.
+pub(crate) fn dup_above(fd: RawFd, lowest: RawFd) -> Result<RawFd> {
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, lowest) }.map(|fd| fd as RawFd)
+}
