@@ -191,7 +191,7 @@ impl Features {
                 selinux: Enabled { enabled: true },
                 mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
                 intel_rdt: Enabled { enabled: false },
-                net_devices: Enabled { enabled: false },
+                net_devices: Enabled { enabled: true },
                 memory_policy: MemoryPolicyFeatures {
                     modes: MEMORY_MODES.iter().map(|(word, _)| *word).collect(),
                     flags: MEMORY_FLAGS.iter().map(|(word, _)| *word).collect(),

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::namespaces::KINDS;
-use crate::plan::schedule;
+use crate::plan::{net_devices, schedule};
 use crate::spec::{Hook, Linux, Mount, Process, Spec};
 
 /// Checks a configuration from which a container is to be made.
@@ -25,6 +25,7 @@ pub(crate) fn validate(spec: &Spec<'_>) -> Result<()> {
     sysctl(&linux, spec.hostname.is_some())?;
     time_offsets(&linux)?;
     resources(&linux)?;
+    net_devices::check(&linux)?;
     not_yet(&linux)?;
     hooks(spec)
 }
@@ -193,9 +194,8 @@ fn resources(linux: &Linux<'_>) -> Result<()> {
 
 /// Sections that are understood but not carried out yet are refused: a container that lacks what it asked for must not start.
 fn not_yet(linux: &Linux<'_>) -> Result<()> {
-    let asked = [(linux.intel_rdt.is_some(), "linux.intelRdt"), (!linux.net_devices.is_empty(), "linux.netDevices")];
-    match asked.iter().find(|(asked, _)| *asked) {
-        Some((_, field)) => Err(Error::new(crate::ErrorKind::Unsupported, format!("{field}: not supported by this version"))),
+    match &linux.intel_rdt {
+        Some(_) => Err(Error::new(crate::ErrorKind::Unsupported, "linux.intelRdt: not supported by this version")),
         None => Ok(()),
     }
 }

@@ -21,6 +21,7 @@ mod masks;
 mod memory_policy;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod notify;
 mod old_kernels;
 mod priorities;

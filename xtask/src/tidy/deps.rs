@@ -29,7 +29,7 @@ const DOCUMENT: &str = "docs/dependencies.md";
 const CORE: &str = "pinnace-runtime-core";
 const PROGRAM: &str = "pinnace-cli";
 /// What only the engine of the core may need: the interface alone does not compile it.
-const ENGINE_ONLY: [&str; 3] = ["libc", "nix", "rustix"];
+const ENGINE_ONLY: [&str; 5] = ["libc", "netlink-packet-core", "netlink-packet-route", "nix", "rustix"];
 
 /// Applies the rules.
 pub fn check(root: &Path, sources: &[Source], findings: &mut Vec<Finding>) -> Result<()> {

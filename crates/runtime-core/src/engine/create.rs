@@ -6,7 +6,7 @@ use super::launch::{self, Launched, Parent, Setup};
 use super::notify::{self, Proxy};
 use super::slots::{self, Sources};
 use super::supervise::{self, Supervisor};
-use super::{CreateOptions, Runtime, attach, socket};
+use super::{CreateOptions, Runtime, attach, net_devices, socket};
 use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompRequest};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, ErrorKind, Result};
@@ -278,15 +278,24 @@ impl Parent for Attendant<'_, '_> {
             attach::id_maps(self.container.proc, pid, maps)?;
         }
         attach::settings(self.container.proc, pid, &plan.by_parent)?;
+        self.net_devices(pid, false)?;
         self.cgroup = Some(self.manager.enter(self.request, self.placement, pid)?);
         Ok(())
     }
 
     fn mounted(&mut self, pid: i32) -> Result<()> {
+        self.net_devices(pid, true)?;
         let hooks = self.container.hooks();
         let who = self.container.identity();
         hooks::run(&hooks.prestart, &who, "created", pid)?;
         hooks::run(&hooks.create_runtime, &who, "created", pid)
+    }
+}
+
+impl Attendant<'_, '_> {
+    fn net_devices(&self, pid: i32, late: bool) -> Result<()> {
+        let devices = self.container.plan.by_parent.net_devices.as_ref().filter(|devices| devices.late == late);
+        devices.map_or(Ok(()), |devices| net_devices::give(self.container.proc, pid, devices))
     }
 }
 

@@ -13,6 +13,7 @@ mod idmap;
 mod kill;
 mod launch;
 mod live_mounts;
+mod net_devices;
 mod notify;
 mod options;
 mod ps;

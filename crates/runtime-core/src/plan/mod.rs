@@ -9,6 +9,7 @@ pub(crate) mod live;
 pub(crate) mod mount_flags;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
+pub(crate) mod net_devices;
 pub(crate) mod opens;
 pub(crate) mod process;
 pub(crate) mod schedule;
@@ -22,6 +23,7 @@ use crate::spec::{Hooks, Linux, Process, Spec, Str};
 use hooks::Identity;
 use ids::IdMaps;
 use namespaces::Namespaces;
+use net_devices::NetDevices;
 use opens::{Open, Opens};
 use process::{ByParent, Surroundings};
 use std::ffi::CString;
@@ -108,6 +110,7 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let own_mounts = ns.has(libc::CLONE_NEWNS as u64);
     let new_network = ns.new & libc::CLONE_NEWNET as u64 != 0;
     let clone_flags = ns.clone_flags;
+    let net_devices = NetDevices::compile(&linux, &ns);
     surroundings(&mut steps, &cx, ns, options, new_network)?;
     root_file_system(&mut steps, &cx, own_mounts, options, &mut opens)?;
     let who = Identity { id: place.id, bundle: place.bundle, rootfs: place.rootfs, annotations: &spec.annotations };
@@ -115,6 +118,9 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
     let any = !(hooks.create_container.is_empty() && hooks.start_container.is_empty());
     let output = if any { hooks::output(&spec.annotations, &mut opens) } else { HookOutput::default() };
+    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() || net_devices.as_ref().is_some_and(|d| d.late) {
+        steps.push(Step::Mounted);
+    }
     change_root(&mut steps, &cx, own_mounts, options, hooks, &who, output)?;
     let start = hooks::compile(&hooks.start_container, "startContainer", &hooks::state(&who, "starting", 0), output)?;
     let around = Surroundings {
@@ -129,7 +135,7 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         seccomp: linux.seccomp.is_some_and(|s| s.get() != "null"),
     };
     steps.extend(process::compile(process, &around, start)?);
-    let by_parent = ByParent::compile(process, user_namespace)?;
+    let by_parent = ByParent { net_devices, ..ByParent::compile(process, user_namespace)? };
     Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, by_parent })
 }
 
@@ -220,9 +226,6 @@ fn change_root(
     who: &Identity<'_>,
     output: HookOutput,
 ) -> Result<()> {
-    if !hooks.prestart.is_empty() || !hooks.create_runtime.is_empty() {
-        steps.push(Step::Mounted);
-    }
     let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0), output)?;
     steps.extend(create.into_iter().map(Step::Hook));
     let cwd = cx.spec.process.as_ref().map_or("", |p| &p.cwd);

@@ -1,6 +1,7 @@
 //! The process: the one tail of steps that `run`, `create` and `exec` share. Not here: the container around it.
 
 use super::mounts::c_string;
+use super::net_devices::NetDevices;
 use super::schedule;
 use super::step::{Caps, Credentials, HookOutput, HookStep, Lookup, Slot, Step};
 use super::words::{RLIMITS, capability_set};
@@ -153,6 +154,7 @@ pub(crate) struct ByParent {
     pub oom_score_adj: Option<i64>,
     pub scheduler: Option<SchedAttr>,
     pub io_priority: Option<u32>,
+    pub net_devices: Option<NetDevices>,
 }
 
 impl ByParent {
@@ -163,6 +165,7 @@ impl ByParent {
             oom_score_adj: p.oom_score_adj.filter(|_| user_namespace),
             scheduler: p.scheduler.as_ref().map(schedule::scheduler).transpose()?,
             io_priority: p.io_priority.as_ref().map(schedule::io_priority).transpose()?,
+            net_devices: None,
         })
     }
 
