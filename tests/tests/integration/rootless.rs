@@ -16,6 +16,27 @@ fn runs_with_the_configuration_of_spec() {
     c.leaves_nothing();
 }
 
+/// Fills the user's quota with keys of a session keyring, which goes away with the last process that has it, and executes what follows.
+fn fill_keys() -> String {
+    let (keyctl, add_key) = if cfg!(target_arch = "aarch64") { (219, 217) } else { (250, 248) };
+    format!(
+        r#"my ($t, $d) = ("user", "x"); syscall({keyctl}, 1, 0, 0, 0, 0);
+        for my $i (0 .. 9999) {{ my $k = "k$i"; last if syscall({add_key}, $t, $k, $d, 1, -3) < 0 }} exec @ARGV"#
+    )
+}
+
+#[test]
+fn a_used_up_key_quota_is_named() {
+    // A user of its own: the quota is a user's, and other tests run at the same time.
+    const OTHER: u32 = USER + 1;
+    let t = behaviour!(Need::Rootless, Need::Tool("perl"), Need::CrunDiffers("key-quota")).as_user(OTHER);
+    let c = t.container();
+    let texts =
+        ["join keyctl", &format!("the key quota of the user {OTHER} is used up, "), "/proc/sys/kernel/keys/max", "Disk quota exceeded"];
+    c.launch("run", &[]).under(&["perl", "-e", &fill_keys()]).output().code(1).fails_with(&texts);
+    c.leaves_nothing();
+}
+
 #[test]
 fn is_root_inside_and_the_user_outside() {
     let t = behaviour!(Need::Rootless).as_user(USER);

@@ -7,13 +7,17 @@ use crate::error::{Error, ErrorKind};
 use crate::init::wire::{Code, Message};
 use crate::plan::step::{Bind, MountKind, Step, lossy};
 
-/// The error of a failed step.
-pub(crate) fn word(steps: &[Step], m: &Message) -> Error {
+/// The error of a failed step; `user` is the host's id of the user that the process was.
+pub(crate) fn word(steps: &[Step], m: &Message, user: u32) -> Error {
     let Some(step) = steps.get(usize::from(m.step)) else {
         return Error::other(format!("the container's process reported an unknown step {}", m.step));
     };
     let detail = String::from_utf8_lossy(m.detail()).into_owned();
-    let what = phrase(step, m, &detail);
+    let mut what = phrase(step, m, &detail);
+    if m.errno == libc::EDQUOT && matches!(step, Step::JoinKeyring { .. }) {
+        let users = std::fs::read_to_string("/proc/key-users").unwrap_or_default();
+        what = format!("{what}: {}", key_quota(&users, user));
+    }
     if m.errno == 0 { Error::new(ErrorKind::Other, what) } else { Error::sys(m.errno, what) }
 }
 
@@ -25,9 +29,6 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
     let what = step.describe();
     match m.code {
         Code::Plain => match step {
-            Step::JoinKeyring { .. } if m.errno == libc::EDQUOT => {
-                format!("{what}: the user's key quota is used up (`/proc/key-users`; raise the sysctls kernel.keys.maxkeys and maxbytes)")
-            }
             Step::Rlimit { .. } if m.errno == libc::EPERM => {
                 format!("{what}: raising a hard limit needs CAP_SYS_RESOURCE, which the runtime does not have")
             }
@@ -58,6 +59,28 @@ pub(crate) fn last_lines(text: String, end: &[u8]) -> String {
         [] => text,
         last => format!("{text}: {}", last.join("; ")),
     }
+}
+
+/// Which of a user's quotas of keys stops the next one, after `/proc/key-users` (keyrings(7)); both where that doesn't tell.
+fn key_quota(users: &str, user: u32) -> String {
+    // What the kernel charges for a session keyring beside its name (key_alloc, KEYRING_PAYLOAD), about.
+    const KEYRING: u64 = 64;
+    let dir = if user == 0 { "/proc/sys/kernel/keys/root_" } else { "/proc/sys/kernel/keys/" };
+    let pair = |word: Option<&str>| {
+        let (used, limit) = word?.split_once('/')?;
+        Some((used.parse::<u64>().ok()?, limit.parse::<u64>().ok()?))
+    };
+    let numbers = users.lines().find_map(|line| {
+        let (id, rest) = line.split_once(':')?;
+        let mut words = rest.split_whitespace().skip(2);
+        (id.trim().parse() == Ok(user)).then(|| Some((pair(words.next())?, pair(words.next())?)))?
+    });
+    let quota = match numbers {
+        Some(((used, limit), _)) if used >= limit => format!("{used} of {limit} keys: `{dir}maxkeys`"),
+        Some((_, (used, limit))) if used + KEYRING >= limit => format!("{used} of {limit} bytes: `{dir}maxbytes`"),
+        _ => format!("`{dir}maxkeys` or `{dir}maxbytes`"),
+    };
+    format!("the key quota of the user {user} is used up, {quota}")
 }
 
 fn copies_link(step: &Step) -> bool {
@@ -92,11 +115,28 @@ mod tests {
         let mut m = Message::new(Kind::Failed);
         (m.errno, m.code) = (errno, code);
         m.set_detail(detail);
-        word(&[step], &m).to_string()
+        word(&[step], &m, 0).to_string()
     }
 
     fn lookup() -> Step {
         Step::Lookup(Box::new(Lookup { name: c"nope".into(), dirs: vec![] }))
+    }
+
+    #[test]
+    fn a_key_quota_is_named() {
+        let users = "    0:     9 8/8 3/1000000 64/25000000\n 1000:   200 200/200 200/200 2400/20000\n 1001: 2 2/2 2/200 19990/20000\n";
+        for (user, want) in [
+            (1000, "the key quota of the user 1000 is used up, 200 of 200 keys: `/proc/sys/kernel/keys/maxkeys`"),
+            (1001, "the key quota of the user 1001 is used up, 19990 of 20000 bytes: `/proc/sys/kernel/keys/maxbytes`"),
+            (0, "the key quota of the user 0 is used up, `/proc/sys/kernel/keys/root_maxkeys` or `/proc/sys/kernel/keys/root_maxbytes`"),
+            (7, "the key quota of the user 7 is used up, `/proc/sys/kernel/keys/maxkeys` or `/proc/sys/kernel/keys/maxbytes`"),
+        ] {
+            assert_eq!(key_quota(users, user), want);
+        }
+        assert!(key_quota("1000: nonsense", 1000).ends_with("maxbytes`"));
+        let joined = said(Step::JoinKeyring { name: c"ctr".into() }, libc::EDQUOT, Code::Plain, b"");
+        assert!(joined.starts_with("join keyctl `ctr`: the key quota of the user 0 is used up, "), "{joined}");
+        assert!(joined.ends_with(": Disk quota exceeded"), "{joined}");
     }
 
     #[test]

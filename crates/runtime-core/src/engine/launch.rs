@@ -7,6 +7,7 @@ use crate::api::{Placement, SeccompFilter};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, wire::Gate, wire::Kind, wire::Message, wire::Wire};
 use crate::plan::ContainerPlan;
+use crate::plan::ids::IdMaps;
 use crate::plan::namespaces::Attach;
 use crate::plan::step::Step;
 use crate::sys::{self, Errno, Side};
@@ -210,7 +211,9 @@ impl Launched<'_> {
 
     fn failure(&mut self, m: &Message) -> Error {
         self.failed = usize::from(m.step);
-        failure::word(&self.plan.steps, m)
+        let root = self.plan.id_maps.as_ref().and_then(IdMaps::root);
+        let user = root.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid);
+        failure::word(&self.plan.steps, m, user)
     }
 
     /// Index of the step that the child reported as failed; 0 before that.
