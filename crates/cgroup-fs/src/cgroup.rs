@@ -214,5 +214,5 @@ impl Cgroup for FsCgroup {
 
 /// A record of this manager.
 pub(crate) fn record(path: String) -> CgroupRecord {
-    CgroupRecord { manager: NAME.into(), path, scope: None }
+    CgroupRecord { manager: NAME.into(), path, ..CgroupRecord::default() }
 }

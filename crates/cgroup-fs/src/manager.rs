@@ -3,6 +3,7 @@
 use crate::cgroup::{FsCgroup, record};
 use crate::knobs;
 use crate::layout::Layout;
+use crate::named;
 use crate::path;
 use crate::place;
 use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
@@ -43,6 +44,13 @@ impl CgroupfsManager {
 
     fn make(&self, request: &CgroupRequest<'_>, path: &str) -> Result<Placement> {
         let layout = self.layout()?;
+        let named = named::named(request.annotations, layout)?;
+        if named.is_some() {
+            let layout = named::with_named(layout, &CgroupRecord { named: named.clone(), ..CgroupRecord::default() });
+            let mut placement = place::place(&layout, path, request)?;
+            placement.record.named = named;
+            return Ok(placement);
+        }
         let may_move = request.cgroups_path.is_none_or(str::is_empty) && layout.v1.is_empty();
         match place::place(layout, path, request) {
             Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
@@ -78,7 +86,7 @@ impl CgroupManager for CgroupfsManager {
     }
 
     fn open(&self, record: &CgroupRecord) -> Result<Box<dyn Cgroup>> {
-        let layout = if record.path.is_empty() { Arc::default() } else { self.layout()?.clone() };
+        let layout = if record.path.is_empty() { Arc::default() } else { named::with_named(self.layout()?, record) };
         Ok(Box::new(FsCgroup::new(layout, record.clone())?))
     }
 }

@@ -264,7 +264,7 @@ fn paths_do_not_escape() {
         assert!(recorded.starts_with('/') && !recorded.split('/').any(|c| c == ".."), "{path} became {recorded}");
     }
     for record in ["/../x", "x", "/"] {
-        let record = CgroupRecord { manager: "cgroupfs".into(), path: record.into(), scope: None };
+        let record = CgroupRecord { manager: "cgroupfs".into(), path: record.into(), ..CgroupRecord::default() };
         assert!(manager.open(&record).is_err() || record.path == "/", "{record:?}");
     }
 }

@@ -7,7 +7,7 @@ use crate::devices;
 use crate::properties;
 use crate::systemd::Link;
 use crate::unit::Unit;
-use cgroup_fs::{Adoption, CgroupfsManager, Controller, Layout, Version, adopt, device, knobs};
+use cgroup_fs::{Adoption, CgroupfsManager, Controller, Layout, Version, adopt, device, knobs, with_named};
 use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
 use runtime_core::{Error, Result};
 use std::path::Path;
@@ -59,9 +59,10 @@ impl CgroupManager for SystemdManager {
         let root = talk.control_group()?;
         talk.keep();
         let path = format!("{root}{}{}", unit.cgroup(), wishes.subgroup);
-        let record = CgroupRecord { manager: NAME.into(), path, scope: Some(unit.scope) };
+        let named = cgroup_fs::named(request.annotations, self.layout()?)?;
+        let record = CgroupRecord { manager: NAME.into(), path, scope: Some(unit.scope), named };
         // What fails later destroys the scope, which must be no other's.
-        if let Some(pid) = SystemdCgroup::new(self.link.clone(), self.layout()?.clone(), &record)?.occupant()? {
+        if let Some(pid) = SystemdCgroup::new(self.link.clone(), with_named(self.layout()?, &record), &record)?.occupant()? {
             let scope = record.scope.unwrap_or_default();
             return Err(Error::invalid(format!("linux.cgroupsPath: unit `{scope}` is in use by process {pid}")));
         }
@@ -82,11 +83,11 @@ impl CgroupManager for SystemdManager {
         }
         self.link.resume(request.rootless)?.start(&unit.scope, list)?;
         let path = &placement.record.path;
-        adopt(layout, &Adoption { path, inner: wishes.delegate.as_deref(), pid }, request)?;
+        adopt(&with_named(layout, &placement.record), &Adoption { path, inner: wishes.delegate.as_deref(), pid }, request)?;
         self.open(&placement.record)
     }
 
     fn open(&self, record: &CgroupRecord) -> Result<Box<dyn Cgroup>> {
-        Ok(Box::new(SystemdCgroup::new(self.link.clone(), self.layout()?.clone(), record)?))
+        Ok(Box::new(SystemdCgroup::new(self.link.clone(), with_named(self.layout()?, record), record)?))
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use harness::{Container, Layout, Need, Place, behaviour, eventually, json};
+use harness::{Container, Layout, Need, Place, Test, behaviour, eventually, json, pinnace_only};
 
 /// The cgroup of a process in the hierarchy of a controller (or in the v2 tree for ""), as a host directory.
 pub(crate) fn dir_of(pid: i32, controller: &str) -> PathBuf {
@@ -292,5 +292,54 @@ fn the_subtree_belongs_to_the_containers_root() {
         c.exec(&[], &["/probe", "try-mkdir", "/sys/fs/cgroup/own", ",", "write-file", "/sys/fs/cgroup/own/cgroup.procs", "0"]).code(0);
     assert_eq!(made.json_lines(), [json!({ "errno": null }), json!({ "errno": null })]);
     c.call("delete").arg("--force").arg(&c.id).ok();
+    c.leaves_nothing();
+}
+
+/// A systemd that knows no v2 gets the named hierarchy, in which the container has a cgroup, and nothing else at /sys/fs/cgroup.
+#[test]
+fn a_named_hierarchy_can_be_forced() {
+    let t = pinnace_only!(Need::Root, Need::V2);
+    if Place::get().layout != Layout::V2 {
+        t.skip("needs a pure cgroup v2 layout (covered by the run in the v2 view)");
+        return;
+    }
+    forced(&t, false);
+    if Place::get().systemd_bus() {
+        forced(&t, true);
+    }
+}
+
+fn forced(t: &Test, by_systemd: bool) {
+    let c = t.container();
+    let named = t.dir().join(format!("named-{by_systemd}"));
+    fs::create_dir(&named).unwrap();
+    c.new_namespace("cgroup");
+    let manager = if by_systemd { "systemd" } else { "cgroupfs" };
+    c.global(&["--cgroup-manager", manager]);
+    c.edit(|s| s["annotations"] = json!({ "run.oci.systemd.force_cgroup_v1": named }));
+    c.refused(&["annotation `run.oci.systemd.force_cgroup_v1`", "no v1 hierarchy is mounted at"]);
+    c.args(&["/probe", "sleep"]).write();
+    let script = format!(
+        "mount -t cgroup -o none,name=systemd,xattr cgroup '{named}' && \"$@\" run --detach --bundle '{bundle}' {id} >'{out}' && \
+         \"$@\" exec {id} /probe report && find '{named}' -path '*{id}*' -name cgroup.procs -exec cat {{}} + | grep -c .; \
+         \"$@\" delete --force {id}; find '{named}' -path '*{id}*' | wc -l",
+        named = named.display(),
+        bundle = c.bundle.display(),
+        out = t.dir().join("out").display(),
+        id = c.id,
+    );
+    let mut command = std::process::Command::new("unshare");
+    command.args(["-m", "sh", "-c", &script, "sh"]).arg(&t.runtime.path).arg("--root").arg(t.root()).args(["--cgroup-manager", manager]);
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(lines[1..], ["1", "0"]);
+    let report: harness::Value = serde_json::from_str(lines[0]).unwrap();
+    let below = |m: &&harness::Value| m["target"].as_str().unwrap().starts_with("/sys/fs/cgroup");
+    let mounts: Vec<_> = report["mounts"].as_array().unwrap().iter().filter(below).collect();
+    assert_eq!((mounts.len(), &mounts[0]["type"]), (2, &json!("tmpfs")), "{mounts:?}");
+    assert_eq!((&mounts[1]["target"], &mounts[1]["type"]), (&json!("/sys/fs/cgroup/systemd"), &json!("cgroup")));
+    assert_eq!(mounts[1]["root"], "/", "the namespace's root is the container's cgroup");
     c.leaves_nothing();
 }

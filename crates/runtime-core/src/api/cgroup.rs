@@ -48,6 +48,8 @@ pub struct CgroupRecord {
     pub path: String,
     /// systemd unit, where one was made.
     pub scope: Option<String>,
+    /// Mount point of a named v1 hierarchy that has the cgroup, too, beside the v2 tree: for a systemd in the container that knows no v2.
+    pub named: Option<String>,
 }
 
 /// Makes, finds and removes cgroups.

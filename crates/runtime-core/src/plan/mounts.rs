@@ -278,7 +278,12 @@ fn cgroup(
     steps: &mut Vec<Step>,
     late: &mut Vec<Step>,
 ) -> Result<()> {
-    match &cx.facts.cgroups {
+    // A systemd that knows no v2 finds its named hierarchy alone, as crun does it.
+    let forced = cx.spec.annotations.get("run.oci.systemd.force_cgroup_v1").is_some_and(|path| !path.is_empty());
+    let named = Hierarchy { name: "systemd".into(), fstype: "cgroup".into(), options: vec!["name=systemd".into()] };
+    let only_named = CgroupLayout::Legacy(vec![named]);
+    let layout = if forced && cx.facts.cgroups == CgroupLayout::Unified { &only_named } else { &cx.facts.cgroups };
+    match layout {
         CgroupLayout::Unified => {
             let unified = Hierarchy { name: String::new(), fstype: "cgroup2".into(), options: Vec::new() };
             step.kind = hierarchy(cx, &unified, opens)?;

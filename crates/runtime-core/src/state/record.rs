@@ -50,6 +50,9 @@ struct File {
     /// Name of the cgroup manager. crun has no such key; where it is missing it follows from the others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cgroup_manager: Option<String>,
+    /// [`CgroupRecord::named`]; crun has no such key either.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cgroup_named: Option<String>,
 }
 
 impl Record {
@@ -71,6 +74,7 @@ impl Record {
             detached: self.detached,
             external_descriptors: serde_json::to_string(&self.external_descriptors).map_err(|e| Error::other(e.to_string()))?,
             cgroup_manager: Some(self.cgroup.manager.clone()),
+            cgroup_named: self.cgroup.named.clone(),
         };
         serde_json::to_vec_pretty(&file).map_err(|e| Error::other(e.to_string()))
     }
@@ -94,7 +98,7 @@ impl Record {
         Ok(Self {
             pid: file.pid,
             process_start_time: file.process_start_time,
-            cgroup: CgroupRecord { manager, path, scope: file.scope },
+            cgroup: CgroupRecord { manager, path, scope: file.scope, named: file.cgroup_named },
             rootfs: file.rootfs,
             bundle: file.bundle,
             created: file.created,
@@ -114,7 +118,7 @@ mod tests {
         Record {
             pid: 1234,
             process_start_time: 99,
-            cgroup: CgroupRecord { manager: "cgroupfs".into(), path: "/ctr".into(), scope: Some(String::new()) },
+            cgroup: CgroupRecord { manager: "cgroupfs".into(), path: "/ctr".into(), scope: Some(String::new()), named: None },
             rootfs: "/b/rootfs".into(),
             bundle: "/b".into(),
             created: "2026-09-01T10:11:12.123456Z".into(),
