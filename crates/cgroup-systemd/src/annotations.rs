@@ -87,6 +87,7 @@ fn microseconds(value: &Variant<'_>) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn wishes(list: &[(&str, &str)]) -> Result<Wishes> {
         let json = serde_json::to_string(&list.iter().copied().collect::<std::collections::BTreeMap<_, _>>()).unwrap();
@@ -138,6 +139,24 @@ mod tests {
             ("run.oci.delegate-cgroup", "a/../../x", "`..` is not allowed: `a/../../x`"),
         ] {
             assert_eq!(wishes(&[(key, value)]).unwrap_err().to_string(), format!("annotation `{key}`: {why}"));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_annotations_stay_below_the_scope(
+            name in "[A-Za-z]{0,8}(Sec)?|[a-z ./]{0,6}", value in "[0-9.]{0,22}|(u?int(32|64) )?-?[0-9]{0,21}|'[a-z']{0,4}'|\\PC{0,8}", path in "[a./-]{0,10}",
+        ) {
+            let property = format!("org.systemd.property.{name}");
+            match wishes(&[(&property, &value), (SUBGROUP, &path), (DELEGATE, &path)]) {
+                Ok(w) => {
+                    prop_assert!(w.properties.iter().all(|p| !p.name.ends_with("Sec") || p.name.ends_with("USec") || p.name == "Sec"));
+                    for below in [Some(w.subgroup), w.delegate].into_iter().flatten().filter(|p| !p.is_empty()) {
+                        prop_assert!(below[1..].split('/').all(|part| !matches!(part, "" | "." | "..")), "{below}");
+                    }
+                }
+                Err(e) => prop_assert!(e.to_string().starts_with("annotation `"), "{e}"),
+            }
         }
     }
 }

@@ -61,6 +61,7 @@ impl std::ops::Deref for ContainerId {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn ids() {
@@ -81,5 +82,19 @@ mod tests {
         }
         assert!(ContainerId::new(&"x".repeat(256)).unwrap_err().to_string().starts_with("container ID longer than 255"));
         assert!(ContainerId::new(&"x".repeat(255)).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_ids_are_one_component_of_a_path(text in "\\PC{0,8}|[a-zA-Z0-9_+./\u{0}-]{0,300}") {
+            match ContainerId::new(&text) {
+                Ok(id) => {
+                    prop_assert_eq!(id.as_str(), &text);
+                    prop_assert!(std::path::Path::new("/r").join(id.as_str()).strip_prefix("/r").is_ok_and(|p| p.components().count() == 1));
+                    prop_assert!(!text.contains(['/', '\0', '\n']) && text != ".." && text.len() <= MAX_ID_LEN);
+                }
+                Err(e) => prop_assert!(e.to_string().len() < 2000 && !e.to_string().contains(['\0', '\n'])),
+            }
+        }
     }
 }

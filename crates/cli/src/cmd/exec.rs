@@ -79,20 +79,24 @@ fn exec_options(m: &ArgMatches) -> Result<(ContainerId, ExecOptions)> {
 /// `UID[:GID]`; group 0 where there is none.
 fn user(text: &str) -> Result<(u32, u32)> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) => Ok((uid, gid)),
-        _ => Err(args::invalid("user", text)),
-    }
+    number(uid).zip(number(gid)).ok_or_else(|| args::invalid("user", text))
 }
 
 fn gid(text: &str) -> Result<u32> {
-    text.parse().map_err(|_| args::invalid("additional-gids", text))
+    number(text).ok_or_else(|| args::invalid("additional-gids", text))
+}
+
+/// Digits only: `parse` alone would take a sign. The highest number is no id, it means "leave it" to the kernel.
+fn number(digits: &str) -> Option<u32> {
+    let plain = digits.bytes().all(|b| b.is_ascii_digit());
+    digits.parse().ok().filter(|id| plain && *id != u32::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::tests::{abbreviations, matches};
     use super::*;
+    use proptest::prelude::*;
 
     fn parsed(line: &str) -> (String, ExecOptions) {
         let (id, options) = exec_options(&matches(options(), line)).unwrap();
@@ -158,6 +162,21 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn users_are_numbers_and_nothing_else(uid in 0..u32::MAX, gid in 0..u32::MAX, text in "[+ -]?[0-9]{0,11}(:[+-]?[0-9]{0,11}){0,2}|[a-z0-9:]{0,6}") {
+            prop_assert_eq!(user(&format!("{uid}:{gid}")).unwrap(), (uid, gid));
+            prop_assert_eq!(user(&uid.to_string()).unwrap(), (uid, 0));
+            match user(&text) {
+                Ok((uid, gid)) => {
+                    prop_assert!(text.bytes().all(|b| b.is_ascii_digit() || b == b':') && text.matches(':').count() <= 1);
+                    prop_assert!(uid != u32::MAX && gid != u32::MAX, "no id");
+                }
+                Err(e) => prop_assert_eq!(e.to_string(), format!("invalid value for `user`: `{}`", text)),
+            }
+        }
+    }
+
     #[test]
     fn refusals() {
         assert_eq!(failure(""), "please specify a ID for the container");
@@ -165,6 +184,8 @@ mod tests {
         assert_eq!(failure("--process /f"), "please specify a ID for the container");
         assert_eq!(failure("-u root ctr x"), "invalid value for `user`: `root`");
         assert_eq!(failure("-u 1: ctr x"), "invalid value for `user`: `1:`");
+        assert_eq!(failure("-u +1 ctr x"), "invalid value for `user`: `+1`");
+        assert_eq!(failure("-u 4294967295 ctr x"), "invalid value for `user`: `4294967295`");
         assert_eq!(failure("-g x ctr x"), "invalid value for `additional-gids`: `x`");
         assert_eq!(failure("a/b x"), "invalid character `/` in the container ID `a/b`");
         let words: Vec<OsString> = ["--frobnicate", "ctr", "x"].map(Into::into).to_vec();

@@ -16,6 +16,9 @@ pub(crate) mod schedule;
 pub(crate) mod step;
 pub(crate) mod words;
 
+#[cfg(test)]
+mod proptests;
+
 use crate::engine::{CreateOptions, ExecOptions};
 use crate::error::{Error, Result};
 use crate::facts::Facts;

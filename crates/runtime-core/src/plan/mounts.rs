@@ -304,10 +304,11 @@ fn cgroup(
 }
 
 fn hierarchy_step(cx: &Context<'_>, parent: &MountStep, h: &Hierarchy, opens: &mut Opens) -> Result<Step> {
-    let dest = format!("{}/{}", parent.dest.to_string_lossy(), h.name);
+    // Below the root itself too the path has no leading slash.
+    let dest = inside(&format!("{}/{}", parent.dest.to_string_lossy(), h.name), || "destination".into())?;
     Ok(Step::Mount(Box::new(MountStep {
-        dest: c_string(&dest, || "destination".into())?,
-        shown: format!("/{dest}"),
+        shown: format!("/{}", dest.to_string_lossy()),
+        dest,
         kind: hierarchy(cx, h, opens)?,
         attrs: parent.attrs,
         recursive_attrs: parent.recursive_attrs,

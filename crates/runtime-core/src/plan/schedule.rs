@@ -150,6 +150,7 @@ pub(crate) fn cpu_list(text: &str, field: &str) -> Result<Option<CpuMask>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn memory_policies() {
@@ -205,6 +206,22 @@ mod tests {
             ),
         ] {
             assert_eq!(got.unwrap_err().to_string(), want);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cpu_lists_hold_what_they_name(ranges in prop::collection::vec((0usize..CPUS, 0usize..70), 1..6), odd in "[0-9,+ x-]{0,12}") {
+            let ends: Vec<_> = ranges.iter().map(|&(first, more)| (first, (first + more).min(CPUS - 1))).collect();
+            let text: Vec<_> = ends.iter().map(|(a, b)| format!("{a}-{b}")).collect();
+            let mask = cpu_list(&text.join(","), "f").unwrap().unwrap();
+            for cpu in 0..CPUS {
+                let named = ends.iter().any(|(a, b)| (*a..=*b).contains(&cpu));
+                prop_assert_eq!(mask.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 == 1), named);
+            }
+            if let Err(e) = cpu_list(&odd, "f") {
+                prop_assert_eq!(e.to_string(), format!("f: cannot parse input `{}`", odd));
+            }
         }
     }
 }
