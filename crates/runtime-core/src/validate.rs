@@ -35,8 +35,9 @@ pub(crate) fn validate(spec: &Spec<'_>) -> Result<()> {
 /// # Errors
 /// The first offence found.
 pub(crate) fn mounts(list: &[Mount<'_>]) -> Result<()> {
-    match list.iter().position(|m| m.destination.is_empty()) {
-        Some(i) => Err(Error::invalid(format!("mounts[{i}].destination: must not be empty"))),
+    match list.iter().position(|m| m.destination.is_empty() || m.destination.contains('\0')) {
+        Some(i) if list[i].destination.is_empty() => Err(Error::invalid(format!("mounts[{i}].destination: must not be empty"))),
+        Some(i) => Err(Error::invalid(format!("mounts[{i}].destination: contains a NUL byte"))),
         None => Ok(()),
     }
 }
@@ -72,6 +73,10 @@ pub(crate) fn process(p: &Process<'_>) -> Result<()> {
     }
     if let Some(mask) = p.user.umask.filter(|m| *m > 0o777) {
         return Err(Error::invalid(format!("process.user.umask: {mask:#o} is above 0o777")));
+    }
+    // To the kernel it means "leave it" (setgroups(2) says EINVAL).
+    if let Some(i) = p.user.additional_gids.iter().position(|gid| *gid == u32::MAX) {
+        return Err(Error::invalid(format!("process.user.additionalGids[{i}]: {} is no valid id", u32::MAX)));
     }
     if let Some(wanted) = &p.exec_cpu_affinity {
         for (list, field) in [(&wanted.initial, "initial"), (&wanted.last, "final")] {
@@ -216,6 +221,11 @@ fn hooks(spec: &Spec<'_>) -> Result<()> {
             if !hook.path.starts_with('/') {
                 return Err(Error::invalid(format!("{field}.path: `{}` is not an absolute path", hook.path)));
             }
+            // Those that run late must not fail late: the process would run already.
+            let texts = [("path", std::slice::from_ref(&hook.path)), ("args", &hook.args), ("env", &hook.env)];
+            if let Some((part, _)) = texts.iter().find(|(_, list)| list.iter().any(|text| text.contains('\0'))) {
+                return Err(Error::invalid(format!("{field}.{part}: contains a NUL byte")));
+            }
             crate::plan::hooks::timeout_ms(hook.timeout).map_err(|e| e.context(format!("{field}.timeout")))?;
         }
     }
@@ -251,6 +261,8 @@ mod tests {
             (r#"{"timeOffsets":{"boottime":{}}}"#, "", "linux.timeOffsets: require a new time namespace"),
             ("{}", r#","hooks":{"poststop":[{"path":"x"}]}"#, "hooks.poststop[0].path: `x` is not an absolute path"),
             ("{}", r#","hooks":{"prestart":[{"path":"/x","timeout":0}]}"#, "hooks.prestart[0].timeout: 0 is not above zero"),
+            ("{}", r#","hooks":{"poststart":[{"path":"/x","args":["a\u0000"]}]}"#, "hooks.poststart[0].args: contains a NUL byte"),
+            ("{}", r#","mounts":[{"destination":"/a\u0000b"}]"#, "mounts[0].destination: contains a NUL byte"),
             (
                 r#"{"resources":{"hugepageLimits":[{"pageSize":"64kB","limit":1}]}}"#,
                 "",

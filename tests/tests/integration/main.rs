@@ -1,6 +1,7 @@
 //! The integration tests, one file an area. One program, so that it links once and libtest runs all areas in parallel.
 
 mod bad_input;
+mod bad_values;
 mod cgroups;
 mod cgroups_hostile;
 mod child_memory;

@@ -57,3 +57,39 @@ pub(crate) fn fits(schema: &str, value: &Value) {
     let errors = errors(schema, value);
     assert!(errors.is_empty(), "{schema}: {errors:#?} in {value:#}");
 }
+
+/// All fields below some properties of a schema: path as in the runtime's messages (`[0]` for the items of an array, `any` for the
+/// entries of a map), JSON type.
+pub(crate) fn fields(schema: &str, at: &str, names: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let root = file(schema).expect("a known schema");
+    for name in names {
+        let node = root.pointer(&format!("{at}/{name}")).expect("a section of the schema");
+        collect(schema, node, name.to_string(), &mut found);
+    }
+    found
+}
+
+fn collect(schema: &str, node: &Value, path: String, found: &mut Vec<(String, String)>) {
+    if let Some(reference) = node["$ref"].as_str() {
+        let (name, place) = reference.split_once('#').expect("a reference has a place");
+        let name = if name.is_empty() { schema } else { name };
+        let target = file(name).expect("a known schema");
+        return collect(name, target.pointer(place).expect("a place in the schema"), path, found);
+    }
+    let Some(kind) = node["type"].as_str() else {
+        let one_of = ["anyOf", "oneOf", "allOf"].iter().find_map(|word| node[word].get(0)).expect("a type or a choice");
+        return collect(schema, one_of, path, found);
+    };
+    found.push((path.clone(), kind.to_owned()));
+    for (name, field) in node["properties"].as_object().into_iter().flatten() {
+        collect(schema, field, format!("{path}.{name}"), found);
+    }
+    if node["items"].is_object() {
+        collect(schema, &node["items"], format!("{path}[0]"), found);
+    }
+    let entries = node["patternProperties"].as_object().into_iter().flat_map(|all| all.values());
+    for entry in entries.chain(node.get("additionalProperties").filter(|entry| entry.is_object())) {
+        collect(schema, entry, format!("{path}.any"), found);
+    }
+}
