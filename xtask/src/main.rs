@@ -5,6 +5,7 @@
 
 mod binaries;
 mod chroot;
+mod conformance;
 mod contain;
 mod debian;
 mod demo;
@@ -21,6 +22,7 @@ usage: cargo xtask COMMAND
 
   demo                      builds pinnace and runs a container
   test [OPTIONS] [FILTER]   all checks and tests that this machine can run
+  conformance               makes docs/conformance.md: what is promised, and the tests that show it
   tidy                      the project's rules that no lint checks
   vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
   chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "vm" => vm::run(rest),
+        "conformance" => conformance::run(rest),
         "chroot" => chroot::run(rest),
         contain::OUTER | contain::INNER => contain::run(command, rest),
         "help" | "--help" | "-h" => {

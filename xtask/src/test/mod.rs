@@ -19,6 +19,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::binaries;
+use crate::conformance;
 use crate::debian;
 use crate::host;
 use crate::store::{Progress, Store, workspace};
@@ -105,10 +106,29 @@ pub fn run(args: &[String]) -> Result<u8> {
     if options.integration() {
         integration(&runner, options.unit().is_some_and(|packages| packages.is_empty()), &mut summary);
     }
+    if options.checks() && options.packages.is_empty() {
+        let part = conformance(&summary);
+        summary.add(part);
+    }
     print!("{}", summary.text());
     println!("logs: {}", runner.logs().display());
     println!("{}", summary.last_line());
     Ok(u8::from(!summary.good()))
+}
+
+/// Whether all that is promised was shown. Another runtime has not promised it, and an unprivileged user cannot run most of it.
+fn conformance(summary: &Summary) -> Part {
+    let mut part = Part::new("promises and their tests", "check");
+    let start = Instant::now();
+    let foreign = std::env::var_os("RUNTIME").is_some_and(|path| !path.is_empty());
+    let ran = |name: &str| summary.has_passed("integration", name);
+    let whole = !foreign && rustix::process::geteuid().is_root();
+    match conformance::check(whole.then_some(&ran as &dyn Fn(&str) -> bool)) {
+        Ok(findings) if findings.is_empty() => part.pass("conformance"),
+        Ok(findings) => findings.into_iter().for_each(|finding| part.broken(finding)),
+        Err(error) => part.broken(format!("{error:#}")),
+    }
+    part.finish(start)
 }
 
 /// Installs what is missing. The build must have its packages; without those of the tests, some tests are skipped by name.

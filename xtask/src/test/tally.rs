@@ -91,6 +91,11 @@ impl Summary {
         self.collect(|part| part.passed.iter().map(String::as_str).collect()).difference(&failed).copied().collect()
     }
 
+    /// Whether a test of a group passed in one place and failed in none.
+    pub fn has_passed(&self, group: &str, name: &str) -> bool {
+        self.passed().contains(&(group, name))
+    }
+
     /// Ran nowhere.
     fn skipped(&self) -> BTreeSet<Name<'_>> {
         let ran: BTreeSet<Name<'_>> = self.failed().union(&self.passed()).copied().collect();
