@@ -125,7 +125,7 @@ impl Invocation {
         let text = words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).current_dir(&self.cwd);
-        for name in ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "XDG_RUNTIME_DIR", "RUST_LOG"] {
+        for name in ["NOTIFY_SOCKET", "RUN_OCI_SECCOMP_RECEIVER", "LISTEN_FDS", "LISTEN_PID", "XDG_RUNTIME_DIR", "RUST_LOG"] {
             command.env_remove(name);
         }
         command.envs(self.env.drain(..));

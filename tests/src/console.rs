@@ -128,7 +128,7 @@ impl ConsoleSocket {
     /// If none comes.
     pub fn receive_fd(&self) -> (OwnedFd, Vec<u8>) {
         let (stream, _) = self.accept();
-        let mut data = [0u8; 256];
+        let mut data = [0u8; 4096];
         let mut control = nix::cmsg_space!([i32; 4]);
         let (length, fds) = {
             let mut slices = [IoSliceMut::new(&mut data)];

@@ -33,6 +33,7 @@ mod container;
 pub mod executable;
 pub mod filter;
 mod leftovers;
+pub mod listener;
 mod place;
 mod probe;
 mod report;

@@ -140,7 +140,7 @@ fn links_of_the_container_stay_inside() {
 
 #[test]
 fn a_created_and_a_paused_container_get_them_too() {
-    let t = behaviour!(Need::Controller("freezer"), Need::CrunDiffersBefore(28, "live-mounts"));
+    let t = behaviour!(Need::Root, Need::CrunDiffersBefore(28, "live-mounts"));
     let dir = source(&t, "tree");
     let mounts = json!([{ "destination": "/mnt/d", "type": "bind", "source": dir, "options": ["bind"] }]);
     let c = writable(&t);

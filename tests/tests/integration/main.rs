@@ -32,6 +32,7 @@ mod rootless;
 mod run;
 mod schema;
 mod seccomp;
+mod seccomp_notify;
 mod signals;
 mod spec_examples;
 mod spec_features;

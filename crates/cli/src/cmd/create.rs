@@ -43,7 +43,8 @@ pub(super) fn create_options(context: &Context, m: &ArgMatches) -> Result<Create
         pidfd_socket: args::path(m, "pidfd-socket"),
         preserve_fds: preserve_fds(m)?,
         listen_fds: listen_fds()?,
-        notify_socket: notify_socket()?,
+        notify_socket: variable("NOTIFY_SOCKET")?,
+        seccomp_receiver: variable("RUN_OCI_SECCOMP_RECEIVER")?,
         no_pivot: m.get_flag("no-pivot"),
         no_new_keyring: m.get_flag("no-new-keyring"),
         pid_file: args::path(m, "pid-file"),
@@ -68,13 +69,13 @@ pub(super) fn listen_fds() -> Result<u32> {
     value.map_or(Ok(0), |n| n.parse().map_err(|_| args::invalid("LISTEN_FDS", &n)))
 }
 
-/// The service manager's socket (sd_notify(3)).
+/// A variable of the environment, if it is set to anything.
 ///
 /// # Errors
 /// It is not UTF-8.
-pub(super) fn notify_socket() -> Result<Option<String>> {
-    let value = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
-    value.map(|name| args::utf8(name, "NOTIFY_SOCKET")).transpose()
+pub(super) fn variable(name: &str) -> Result<Option<String>> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty());
+    value.map(|value| args::utf8(value, name)).transpose()
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ fn exec_options(m: &ArgMatches) -> Result<(ContainerId, ExecOptions)> {
         pid_file: args::path(m, "pid-file"),
         preserve_fds: create::preserve_fds(m)?,
         listen_fds: create::listen_fds()?,
+        seccomp_receiver: create::variable("RUN_OCI_SECCOMP_RECEIVER")?,
         detach: m.get_flag("detach"),
         ignore_paused: m.get_flag("ignore-paused"),
     };

@@ -13,6 +13,6 @@ fn options() -> clap::Command {
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     let id = args::only_id(m, "start")?;
-    context.runtime().start(&id, &StartOptions { notify_socket: create::notify_socket()? })?;
+    context.runtime().start(&id, &StartOptions { notify_socket: create::variable("NOTIFY_SOCKET")? })?;
     Ok(0)
 }

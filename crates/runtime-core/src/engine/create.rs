@@ -3,11 +3,12 @@
 use super::console::Destination;
 use super::hooks;
 use super::launch::{self, Launched, Parent, Setup};
+use super::listener::{self, Pids};
 use super::notify::{self, Proxy};
 use super::slots::{self, Sources};
 use super::supervise::{self, Supervisor};
 use super::{CreateOptions, Runtime, attach, net_devices, socket};
-use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompRequest};
+use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompListener, SeccompRequest};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::facts::{self, Facts};
@@ -153,7 +154,7 @@ impl<'a> Container<'a> {
         let manager = self.runtime.backends.cgroup_manager(&self.options.cgroup_manager)?;
         let dir = Store::new(&self.runtime.root).create(self.id)?;
         let linux = self.spec.linux();
-        let seccomp = self.runtime.seccomp(&linux, &self.spec.annotations)?;
+        let seccomp = self.runtime.seccomp(&linux, &self.spec.annotations, self.options.seccomp_receiver.as_deref())?;
         let no_limits = Resources::default();
         let request = self.request(&linux, &no_limits);
         let placement = manager.place(&request)?;
@@ -290,6 +291,10 @@ impl Parent for Attendant<'_, '_> {
         hooks::run(&hooks.prestart, &who, "created", pid)?;
         hooks::run(&hooks.create_runtime, &who, "created", pid)
     }
+
+    fn listener(&mut self, listener: &SeccompListener, pid: i32, notify: OwnedFd) -> Result<()> {
+        listener::send(listener, &notify, &self.container.identity(), "creating", &Pids { process: pid, init: pid })
+    }
 }
 
 impl Attendant<'_, '_> {
@@ -334,16 +339,26 @@ fn explain(e: Error, cgroup: Option<&dyn Cgroup>, resources: &Resources<'_>) -> 
 
 impl Runtime {
     /// The compiled filter of a configuration, if it has a seccomp section.
-    pub(crate) fn seccomp(&self, linux: &Linux<'_>, annotations: &Map<'_, Str<'_>>) -> Result<Option<SeccompFilter>> {
+    /// `receiver` is who gets the notify descriptor where the configuration does not say it.
+    pub(crate) fn seccomp(
+        &self,
+        linux: &Linux<'_>,
+        annotations: &Map<'_, Str<'_>>,
+        receiver: Option<&str>,
+    ) -> Result<Option<SeccompFilter>> {
         let Some(section) = linux.seccomp.map(serde_json::value::RawValue::get).filter(|s| *s != "null") else { return Ok(None) };
         let missing = || Error::new(ErrorKind::Unsupported, "linux.seccomp: this runtime was built without the feature `seccomp`");
         let compiler = self.backends.seccomp.as_ref().ok_or_else(missing)?;
         let cache = self.root.join(".cache/seccomp");
-        let filter = compiler.compile(&SeccompRequest { section, annotations, cache: Some(&cache) })?;
-        if filter.listener.is_some() {
-            return Err(Error::new(ErrorKind::Unsupported, "linux.seccomp.listenerPath: not supported by this version"));
+        let compile = |annotations| compiler.compile(&SeccompRequest { section, annotations, cache: Some(&cache) }).map(Some);
+        match receiver.filter(|_| annotations.get(plan::SECCOMP_RECEIVER).is_none()) {
+            None => compile(annotations),
+            Some(receiver) => {
+                let mut entries = annotations.0.clone();
+                entries.push((plan::SECCOMP_RECEIVER.into(), receiver.to_owned().into()));
+                compile(&Map(entries))
+            }
         }
-        Ok(Some(filter))
     }
 }
 

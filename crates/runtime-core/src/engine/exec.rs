@@ -3,13 +3,16 @@
 use super::console::Destination;
 use super::create::write_pid_file;
 use super::launch::{self, Parent, Setup};
+use super::listener::{self, Pids};
 use super::slots::{self, Sources};
 use super::supervise::Supervisor;
 use super::{ExecOptions, Runtime, attach, socket};
+use crate::api::SeccompListener;
 use crate::error::{Context, Error, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
 use crate::init::wire::Gate;
+use crate::plan::hooks::Identity;
 use crate::plan::{self, ContainerPlan, Target};
 use crate::spec::{Process, Spec, Str};
 use crate::state::{Status, Store};
@@ -41,9 +44,9 @@ impl Runtime {
         let proc = facts::open_proc()?;
         let facts = Facts::gather(&proc, &spec)?;
         let linux = spec.linux();
-        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new(&record.rootfs) };
+        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new(&record.rootfs), annotations: &spec.annotations };
         let plan = plan::compile_join(&target, &process, options)?;
-        let seccomp = self.seccomp(&linux, &spec.annotations)?;
+        let seccomp = self.seccomp(&linux, &spec.annotations, options.seccomp_receiver.as_deref())?;
         let cgroup = self.backends.cgroup_manager(&record.cgroup.manager)?.open(&record.cgroup)?;
         let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
         let console = console(&process, options)?;
@@ -65,7 +68,9 @@ impl Runtime {
             foreground: console.as_ref().and_then(Destination::size),
         };
         let mut launched = launch::launch(&plan, setup)?;
-        launched.attend(&mut Attendant(&plan, &proc))?;
+        let bundle = Path::new(&record.bundle);
+        let who = Identity { id, bundle, rootfs: Path::new(&record.rootfs), annotations: &spec.annotations };
+        launched.attend(&mut Attendant { plan: &plan, proc: &proc, who, init: record.pid })?;
         launched.ready()?;
         launched.executed()?;
         let pid = launched.pid();
@@ -83,14 +88,23 @@ impl Runtime {
     }
 }
 
-struct Attendant<'a>(&'a ContainerPlan, &'a OwnedFd);
+struct Attendant<'a> {
+    plan: &'a ContainerPlan,
+    proc: &'a OwnedFd,
+    who: Identity<'a>,
+    /// First process of the container.
+    init: i32,
+}
 
 impl Parent for Attendant<'_> {
     fn attach(&mut self, pid: i32) -> Result<()> {
-        attach::settings(self.1, pid, &self.0.by_parent)
+        attach::settings(self.proc, pid, &self.plan.by_parent)
     }
     fn mounted(&mut self, _: i32) -> Result<()> {
         Ok(())
+    }
+    fn listener(&mut self, listener: &SeccompListener, pid: i32, notify: OwnedFd) -> Result<()> {
+        listener::send(listener, &notify, &self.who, "running", &Pids { process: pid, init: self.init })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::failure;
 use super::slots::Slots;
-use crate::api::{Placement, SeccompFilter};
+use crate::api::{Placement, SeccompFilter, SeccompListener};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, wire::Gate, wire::Kind, wire::Message, wire::Wire};
 use crate::plan::ContainerPlan;
@@ -14,7 +14,7 @@ use crate::sys::{self, Errno, Side};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Everything a launch uses beside the plan.
 pub(crate) struct Setup<'a> {
@@ -34,6 +34,8 @@ pub(crate) trait Parent {
     fn attach(&mut self, pid: i32) -> Result<()>;
     /// The mounts are made: hooks.
     fn mounted(&mut self, pid: i32) -> Result<()>;
+    /// The seccomp filter is installed: who answers its notifications gets this descriptor.
+    fn listener(&mut self, listener: &SeccompListener, pid: i32, notify: OwnedFd) -> Result<()>;
 }
 
 /// A process that was launched. Dropping it kills and reaps the process, so that a failure anywhere leaves none behind.
@@ -42,6 +44,7 @@ pub(crate) struct Launched<'a> {
     pid: i32,
     socket: OwnedFd,
     await_parent: bool,
+    listener: Option<SeccompListener>,
     /// The child said so already: after a fork its successor may speak before it does.
     ready: bool,
     /// The step it failed at.
@@ -55,6 +58,11 @@ pub(crate) struct Launched<'a> {
 /// No process could be made.
 pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<Launched<'a>> {
     let (mine, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(|| "socketpair")?;
+    let listener = setup.seccomp.as_ref().and_then(|filter| filter.listener.clone());
+    let at = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted);
+    if listener.is_some() && at(|s| matches!(s, Step::Seccomp)) > at(|s| matches!(s, Step::Gate { .. })) {
+        return Err(Error::invalid("linux.seccomp: the listener is not named in plain words"));
+    }
     let await_parent = plan.id_maps.is_some() || !plan.by_parent.is_empty() || setup.placement.moved_by_manager;
     let mut wire = Wire {
         socket: theirs.as_raw_fd(),
@@ -76,7 +84,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         Side::Parent(pid) => pid,
     };
     drop(theirs);
-    Ok(Launched { plan, pid, socket: mine, await_parent, ready: false, failed: 0, kept: false })
+    Ok(Launched { plan, pid, socket: mine, await_parent, listener, ready: false, failed: 0, kept: false })
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
@@ -115,10 +123,11 @@ impl Launched<'_> {
         let mut unshares = moment == Attach::Unshared;
         let mut forks = has(|s| matches!(s, Step::Fork));
         let mut mounts = has(|s| matches!(s, Step::Mounted));
+        let mut listens = self.listener.is_some() && has(|s| matches!(s, Step::Seccomp));
         if moment == Attach::Cloned {
             self.attach(parent)?;
         }
-        while unshares || forks || mounts {
+        while unshares || forks || mounts || listens {
             let m = self.next()?;
             match m.kind {
                 Kind::Unshared => {
@@ -139,12 +148,36 @@ impl Launched<'_> {
                     self.go()?;
                     mounts = false;
                 }
+                Kind::Listening => {
+                    let notify = self.take_listener(m.value as RawFd)?;
+                    if let Some(listener) = &self.listener {
+                        parent.listener(listener, self.pid, notify)?;
+                    }
+                    self.go()?;
+                    listens = false;
+                }
                 Kind::Failed => return Err(self.failure(&m)),
                 Kind::Ready => self.ready = true,
                 Kind::Go => {}
             }
         }
         Ok(())
+    }
+
+    /// Takes the notify descriptor as soon as the child has it. Until it is told to go on the child makes no other.
+    fn take_listener(&mut self, number: RawFd) -> Result<OwnedFd> {
+        let what = || "take the seccomp notify descriptor (pidfd_getfd)";
+        let pidfd = sys::pidfd(self.pid).context(what)?;
+        loop {
+            match sys::taken_from(&pidfd, number) {
+                Err(Errno(libc::EBADF)) => {}
+                r => return r.context(what),
+            }
+            if sys::poll_in(self.socket.as_raw_fd(), 1).context(what)? {
+                let m = self.next()?;
+                return Err(self.failure(&m));
+            }
+        }
     }
 
     /// Waits until the child is past everything but a fifo and the execution.

@@ -3,7 +3,7 @@
 use super::Runtime;
 use super::launch::{self, Launched, Parent, Setup};
 use super::slots::{self, Sources};
-use crate::api::Placement;
+use crate::api::{Placement, SeccompListener};
 use crate::error::{Context as _, Error, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
@@ -114,6 +114,9 @@ impl Parent for Bystander {
         Ok(())
     }
     fn mounted(&mut self, _: i32) -> Result<()> {
+        Ok(())
+    }
+    fn listener(&mut self, _: &SeccompListener, _: i32, _: OwnedFd) -> Result<()> {
         Ok(())
     }
 }

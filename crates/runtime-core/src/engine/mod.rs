@@ -12,6 +12,7 @@ mod hooks;
 mod idmap;
 mod kill;
 mod launch;
+mod listener;
 mod live_mounts;
 mod net_devices;
 mod notify;

@@ -47,6 +47,9 @@ pub struct CreateOptions {
     pub listen_fds: u32,
     /// The service manager's socket (`NOTIFY_SOCKET`, sd_notify(3)): the container gets one of its own, from which messages are passed on.
     pub notify_socket: Option<String>,
+    /// Unix socket that receives the notify descriptor of a seccomp filter where the configuration names none
+    /// (`RUN_OCI_SECCOMP_RECEIVER`).
+    pub seccomp_receiver: Option<String>,
     /// Change the root by MS_MOVE and chroot instead of pivot_root.
     pub no_pivot: bool,
     /// Do not join a new session keyring.
@@ -70,6 +73,7 @@ impl Default for CreateOptions {
             preserve_fds: 0,
             listen_fds: 0,
             notify_socket: None,
+            seccomp_receiver: None,
             no_pivot: false,
             no_new_keyring: false,
             pid_file: None,
@@ -123,6 +127,9 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// As [`CreateOptions::listen_fds`].
     pub listen_fds: u32,
+    /// Unix socket that receives the notify descriptor of a seccomp filter where the configuration names none
+    /// (`RUN_OCI_SECCOMP_RECEIVER`).
+    pub seccomp_receiver: Option<String>,
     /// Do not wait for the process.
     pub detach: bool,
     /// Execute in a paused container too; the process starts when it is resumed.

@@ -184,6 +184,7 @@ impl Child<'_> {
             Step::Cwd { path, last } => self.cwd(path, *last),
             Step::Credentials(c) => process::credentials(c),
             Step::NoNewPrivs => Ok(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
+            Step::Dumpable => Ok(sys::prctl(libc::PR_SET_DUMPABLE, 1, 0)?),
             Step::Seccomp => self.seccomp(),
             Step::Lookup(l) => self.lookup(l),
             Step::Home { uid } => {

@@ -1,6 +1,6 @@
 //! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
 
-use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Gate, wire::Kind};
+use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Gate, wire::Kind, wire::Message};
 use crate::plan::step::{Credentials, HookOutput};
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
@@ -94,14 +94,25 @@ impl Child<'_> {
         if buf[0] == b'/' { Ok(()) } else { Err(Fail::new(libc::ENOENT, Code::Unsafe)) }
     }
 
+    /// With a listener the parent takes the notify descriptor before anything else happens: what the filter leaves of this process's calls
+    /// may not be enough to send it.
     pub(super) fn seccomp(&self) -> Done {
         let Some((program, flags)) = &self.wire.seccomp else { return Ok(()) };
+        let listen = flags & libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
+        if listen != 0 {
+            // The lowest free number is what the next call that makes a descriptor gives.
+            let free = sys::dup_above(self.wire.socket, 0)?;
+            sys::close(free);
+            let mut m = Message::new(Kind::Listening);
+            m.value = free.into();
+            m.send(self.wire.socket)?;
+        }
         match sys::seccomp_set_filter(program, *flags) {
-            // A kernel that does not know a flag; all of them are refinements.
-            Err(Errno(libc::EINVAL)) if *flags != 0 => sys::seccomp_set_filter(program, 0),
+            // A kernel that does not know a flag; all others are refinements.
+            Err(Errno(libc::EINVAL)) if *flags != listen => sys::seccomp_set_filter(program, listen),
             r => r,
         }?;
-        Ok(())
+        if listen != 0 { self.await_go() } else { Ok(()) }
     }
 
     /// Says that all is ready, and waits for `start` where there is a fifo.

@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     Forked,
     /// The mounts are made.
     Mounted,
+    /// The seccomp filter comes next, and its notify descriptor will have the number in `value`.
+    Listening,
     /// Everything but the execution is done.
     Ready,
     /// Parent to child: go on.
@@ -88,7 +90,7 @@ pub(crate) enum Code {
     WrongType,
 }
 
-const KINDS: [Kind; 6] = [Kind::Failed, Kind::Unshared, Kind::Forked, Kind::Mounted, Kind::Ready, Kind::Go];
+const KINDS: [Kind; 7] = [Kind::Failed, Kind::Unshared, Kind::Forked, Kind::Mounted, Kind::Listening, Kind::Ready, Kind::Go];
 const CODES: [Code; 12] = [
     Code::Plain,
     Code::HookStatus,

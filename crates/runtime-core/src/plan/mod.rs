@@ -22,7 +22,7 @@ mod proptests;
 use crate::engine::{CreateOptions, ExecOptions};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
-use crate::spec::{Hooks, Linux, Process, Spec, Str};
+use crate::spec::{Hooks, Linux, Map, Process, Spec, Str};
 use hooks::Identity;
 use ids::IdMaps;
 use namespaces::Namespaces;
@@ -33,6 +33,9 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use step::{HookOutput, Masks, Pivot, Step};
+
+/// Unix socket that receives the notify descriptor of a seccomp filter whose section names none.
+pub(crate) const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Everything a launch needs; nothing changes it.
 #[derive(Debug)]
@@ -136,6 +139,9 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: own_mounts,
         seccomp: linux.seccomp.is_some_and(|s| s.get() != "null"),
+        listener: may_listen(&linux, &spec.annotations, options.seccomp_receiver.as_deref()),
+        // In new namespaces nobody else could make use of it.
+        unprivileged_parent: facts.rootless() && id_maps.is_some() && clone_flags & libc::CLONE_NEWPID as u64 != 0,
     };
     steps.extend(process::compile(process, &around, start)?);
     let by_parent = ByParent { net_devices, ..ByParent::compile(process, user_namespace)? };
@@ -256,6 +262,7 @@ pub(crate) struct Target<'a> {
     pub facts: &'a Facts,
     /// Root of a container without a mount namespace.
     pub rootfs: &'a Path,
+    pub annotations: &'a Map<'a, Str<'a>>,
 }
 
 /// The plan of an additional process in a container.
@@ -301,6 +308,8 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: false,
         seccomp: target.linux.seccomp.is_some_and(|s| s.get() != "null"),
+        listener: may_listen(target.linux, target.annotations, options.seccomp_receiver.as_deref()),
+        unprivileged_parent: false,
     };
     steps.extend(process::compile(process, &around, Vec::new())?);
     Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, by_parent })
@@ -318,6 +327,12 @@ fn affinity(process: &Process<'_>) -> Result<(Option<Step>, Option<Step>)> {
     let after = step(wanted.and_then(|w| w.last.as_ref()), "process.execCPUAffinity.final")?;
     let all = (before.is_none() && after.is_none()).then(|| Step::Affinity { cpus: schedule::all_cpus(), field: None });
     Ok((before, after.or(all)))
+}
+
+/// Whether the seccomp section, which is not parsed here, could have a listener. `launch` holds a filter that has one to it.
+fn may_listen(linux: &Linux<'_>, annotations: &Map<'_, Str<'_>>, receiver: Option<&str>) -> bool {
+    let named = linux.seccomp.is_some_and(|s| s.get().contains("listenerPath") || s.get().contains("\\u"));
+    named || receiver.is_some() || annotations.get(SECCOMP_RECEIVER).is_some()
 }
 
 /// `linux.memoryPolicy`, which concerns all processes of the container.

@@ -34,12 +34,16 @@ pub(crate) struct Surroundings<'a> {
     pub bind_console: bool,
     /// A seccomp program will be there.
     pub seccomp: bool,
+    /// It may have a listener, to which the parent sends its descriptor before anyone is told that the process is ready.
+    pub listener: bool,
+    /// The parent has no rights over the process but those of its user.
+    pub unprivileged_parent: bool,
 }
 
 /// The steps from a changed root to execve. `start_hooks` run in the container after the gate.
 ///
 /// The order is a matter of security: descriptors and labels before ids, the seccomp program before the capabilities are dropped unless
-/// no_new_privs is set, in which case it needs none and comes last; the executable is looked up with the final ids.
+/// no_new_privs is set, in which case it needs none and comes last, or with a listener last before the gate; the executable is looked up with the final ids.
 pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
     let argv = strings(&p.args, "process.args")?;
     let Some(name) = argv.first().cloned() else {
@@ -71,9 +75,8 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
         steps.push(Step::Cwd { path: path()?, last: false });
     }
     steps.push(Step::Umask(p.user.umask.unwrap_or(0o022)));
-    if s.seccomp && !p.no_new_privileges {
-        steps.push(Step::Seccomp);
-    }
+    let seccomp = |wanted: bool| if wanted { seccomp(s) } else { Vec::new() };
+    steps.extend(seccomp(!p.no_new_privileges));
     steps.push(Step::Credentials(Box::new(credentials(p, s.setgroups_denied)?)));
     if elsewhere {
         steps.push(Step::Cwd { path: path()?, last: true });
@@ -82,16 +85,20 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
         steps.push(Step::NoNewPrivs);
     }
     steps.push(Step::Lookup(Box::new(lookup(p, name)?)));
+    steps.extend(seccomp(p.no_new_privileges && s.listener));
     steps.push(Step::Gate { first, keep: start_hooks.first().map_or_else(HookOutput::default, |hook| hook.output) });
-    if s.seccomp && p.no_new_privileges {
-        steps.push(Step::Seccomp);
-    }
+    steps.extend(seccomp(p.no_new_privileges && !s.listener));
     steps.extend(start_hooks.into_iter().map(Step::Hook));
     if envp.reserved().is_some() {
         steps.push(Step::Home { uid: p.user.uid });
     }
     steps.push(Step::Exec { argv: Argv::new(argv), envp });
     Ok(steps)
+}
+
+fn seccomp(s: &Surroundings<'_>) -> Vec<Step> {
+    let dumpable = (s.listener && s.unprivileged_parent).then_some(Step::Dumpable);
+    if s.seccomp { dumpable.into_iter().chain([Step::Seccomp]).collect() } else { Vec::new() }
 }
 
 fn strings(list: &[crate::spec::Str<'_>], field: &str) -> Result<Vec<CString>> {

@@ -106,6 +106,8 @@ pub(crate) enum Step {
     Credentials(Box<Credentials>),
     /// Set no_new_privs.
     NoNewPrivs,
+    /// Let an unprivileged parent take a descriptor of this process.
+    Dumpable,
     /// Install the seccomp program.
     Seccomp,
     /// Find the executable.
@@ -356,7 +358,7 @@ impl Step {
             Step::JoinKeyring { name } => format!("join keyctl `{}`", lossy(name)),
             Step::Loopback => "bring up the loopback interface".into(),
             Step::Umask(_) => "umask".into(),
-            Step::Undumpable => "prctl PR_SET_DUMPABLE".into(),
+            Step::Undumpable | Step::Dumpable => "prctl PR_SET_DUMPABLE".into(),
             Step::Propagation { .. } => "set the propagation of `/`".into(),
             Step::Root { path, .. } | Step::RootDirectory { path } => format!("mount the rootfs `{}`", lossy(path)),
             Step::CurrentRoot => "open the container's root".into(),

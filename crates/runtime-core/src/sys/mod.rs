@@ -17,5 +17,5 @@ pub(crate) use argv::Argv;
 pub(crate) use call::{Errno, Result};
 pub(crate) use files::*;
 pub(crate) use mount::*;
-pub(crate) use owned::{close_others, detached_mount, detached_tree, memory_file, new_file_system, pidfd, sealable_file};
+pub(crate) use owned::{close_others, detached_mount, detached_tree, memory_file, new_file_system, pidfd, sealable_file, taken_from};
 pub(crate) use process::*;

@@ -33,6 +33,11 @@ pub(crate) fn pidfd(pid: i32) -> Result<OwnedFd> {
     owned(pidfd_open(pid))
 }
 
+/// [`descriptor_of`](super::descriptor_of), owned.
+pub(crate) fn taken_from(pidfd: &OwnedFd, fd: RawFd) -> Result<OwnedFd> {
+    owned(super::descriptor_of(pidfd.as_raw_fd(), fd))
+}
+
 /// [`output_file`](super::output_file), owned.
 pub(crate) fn sealable_file() -> Result<OwnedFd> {
     owned(super::output_file())

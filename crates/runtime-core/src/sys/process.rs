@@ -427,6 +427,12 @@ pub(crate) fn pidfd_open(pid: i32) -> Result<RawFd> {
     unsafe { call!(SYS_pidfd_open, pid, 0) }.map(|fd| fd as RawFd)
 }
 
+/// `pidfd_getfd(2)` (kernel 5.6): a copy of another process's descriptor, close-on-exec.
+pub(crate) fn descriptor_of(pidfd: RawFd, fd: RawFd) -> Result<RawFd> {
+    // SAFETY: takes numbers only.
+    unsafe { call!(SYS_pidfd_getfd, pidfd, fd, 0) }.map(|fd| fd as RawFd)
+}
+
 /// `pidfd_send_signal(2)` (kernel 5.1); signal 0 asks whether the process exists.
 pub(crate) fn pidfd_send_signal(pidfd: RawFd, signal: i32) -> Result<()> {
     // SAFETY: takes numbers and a null pointer, which asks for the signal information kill(2) would give.
