@@ -50,7 +50,7 @@ fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, 
         return Err(global(Stop::Print(version::text(persona, &global::root(options, persona)))));
     }
     let settings = global::log_settings(options).map_err(failed)?;
-    let logger = log.open(&settings).map_err(failed)?;
+    let mut logger = log.open(&settings).map_err(failed)?;
     let Some((name, rest)) = &invocation.command else {
         return Err(failed(Error::invalid("please specify a command")));
     };
@@ -58,6 +58,10 @@ fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, 
         return Err(failed(Error::invalid(format!("unknown command {name}"))));
     };
     let matches = args::parse((command.options)(), rest).map_err(|stop| (Some(command.name), stop))?;
+    if settings.target.names_records() {
+        let container = args::container(&matches).map(|id| id.to_string_lossy().into_owned());
+        logger = log.open(&Settings { container, ..settings }).map_err(failed)?;
+    }
     // The libraries' events; nothing else in this process subscribes, so this cannot fail.
     let _ = tracing::subscriber::set_global_default(LogBridge::new(logger.clone()));
     let context =

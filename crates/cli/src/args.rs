@@ -143,6 +143,13 @@ pub(crate) fn only_id(m: &ArgMatches, name: &str) -> Result<ContainerId> {
     id(words.first().map_or(OsStr::new(""), |w| w))
 }
 
+/// The container a command line is about, as it was given: the first operand, whatever it is.
+pub(crate) fn container(m: &ArgMatches) -> Option<&OsStr> {
+    // Where options end at the first operand, that is what clap calls a subcommand.
+    let name = m.subcommand_name().map(OsStr::new);
+    name.or_else(|| m.try_get_many::<OsString>(OPERANDS).ok().flatten()?.next().map(OsString::as_os_str))
+}
+
 /// A container's id.
 pub(crate) fn id(word: &OsStr) -> Result<ContainerId> {
     ContainerId::new(&word.to_string_lossy())

@@ -68,7 +68,7 @@ pub(crate) fn log_settings(m: &ArgMatches) -> Result<Settings> {
     };
     let format = args::text(m, "log-format")?.map_or(Ok(Format::Text), |t| Format::parse(&t))?;
     let level = args::text(m, "log-level")?.map_or(Ok(Level::Error), |t| parse_level(&t))?;
-    Ok(Settings { target, format, level: if m.get_flag("debug") { Level::Debug } else { level } })
+    Ok(Settings { target, format, level: if m.get_flag("debug") { Level::Debug } else { level }, container: None })
 }
 
 /// Name of the cgroup manager for new containers.

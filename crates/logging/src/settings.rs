@@ -2,6 +2,7 @@
 
 use runtime_core::api::Level;
 use runtime_core::{Error, Result};
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -13,9 +14,9 @@ pub enum Target {
     Stderr,
     /// A file that records are appended to.
     File(PathBuf),
-    /// The systemd journal, with this identifier; empty for the container's id.
+    /// The systemd journal. Its field ID is the container's id, as crun's is, or this word where the command has no container.
     Journald(OsString),
-    /// syslog(3), with this identifier; empty for the container's id.
+    /// syslog(3), with this identifier; empty for the container's id, or the program's name where the command has no container.
     Syslog(OsString),
 }
 
@@ -37,15 +38,38 @@ pub struct Settings {
     pub format: Format,
     /// The least severe level that is kept.
     pub level: Level,
+    /// The id of the container that the command is about, as it was given, once it is known. Only targets that
+    /// [name records](Target::names_records) use it.
+    pub container: Option<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { target: Target::Stderr, format: Format::Text, level: Level::Error }
+        Self { target: Target::Stderr, format: Format::Text, level: Level::Error, container: None }
+    }
+}
+
+impl Settings {
+    /// What the records of the journal and of syslog are named by, if by anything.
+    #[cfg_attr(not(any(feature = "journald", feature = "syslog", test)), expect(dead_code))]
+    pub(crate) fn name(&self) -> Option<Cow<'_, str>> {
+        let container = self.container.as_deref().unwrap_or_default();
+        let name = match &self.target {
+            Target::Stderr | Target::File(_) => return None,
+            Target::Journald(word) if container.is_empty() => word.to_string_lossy(),
+            Target::Syslog(word) if !word.is_empty() => word.to_string_lossy(),
+            Target::Journald(_) | Target::Syslog(_) => container.into(),
+        };
+        (!name.is_empty()).then_some(name)
     }
 }
 
 impl Target {
+    /// Whether records say which container they are about, so that its id matters.
+    pub fn names_records(&self) -> bool {
+        matches!(self, Self::Journald(_) | Self::Syslog(_))
+    }
+
     /// Parses `PATH`, `file:PATH`, `journald:ID` or `syslog:ID`. A colon behind a slash belongs to a path.
     ///
     /// # Errors
@@ -117,6 +141,26 @@ mod tests {
             ("syslog:a:b", Target::Syslog("a:b".into())),
         ] {
             assert_eq!(Target::parse(OsStr::new(text)).unwrap(), target, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_of_records() {
+        let name = |target: &str, container: Option<&str>| {
+            let target = Target::parse(OsStr::new(target)).unwrap();
+            let settings = Settings { target, container: container.map(str::to_owned), ..Settings::default() };
+            settings.name().map(Cow::into_owned)
+        };
+        for (target, with_container, without) in [
+            ("journald:word", Some("ctr"), Some("word")),
+            ("journald:", Some("ctr"), None),
+            ("syslog:word", Some("word"), Some("word")),
+            ("syslog:", Some("ctr"), None),
+            ("log", None, None),
+        ] {
+            assert_eq!(name(target, Some("ctr")).as_deref(), with_container, "{target}");
+            assert_eq!(name(target, None).as_deref(), without, "{target}");
+            assert_eq!(name(target, Some("")).as_deref(), without, "{target}");
         }
     }
 

@@ -1,28 +1,51 @@
-//! The loggers. Not here: what a line looks like.
+//! The loggers. Not here: what a line looks like, and what the journal and syslog are told (`journald`, `syslog`).
 
 use crate::format::line;
+#[cfg(feature = "journald")]
+use crate::journald::Journal;
 use crate::settings::{Format, Settings, Target};
+#[cfg(feature = "syslog")]
+use crate::syslog::Syslog;
 use runtime_core::Timestamp;
 use runtime_core::api::{Level, Logger, Record};
-use runtime_core::{Context, Error, ErrorKind, Result};
+use runtime_core::{Context, Result};
+#[cfg(not(all(feature = "journald", feature = "syslog")))]
+use runtime_core::{Error, ErrorKind};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens the log. Relative paths are taken from the working directory at this moment.
+/// Opens the log. Relative paths are taken from the working directory at this moment. The journal and syslog are looked for when there is
+/// a record, and it is no error, now or then, that they are not there.
 ///
 /// # Errors
-/// The file cannot be opened (`open log file …`); [`ErrorKind::Unsupported`] for a target that is not built in.
+/// The file cannot be opened (`open log file …`); `ErrorKind::Unsupported` for a target that is not built in.
 pub fn open(settings: &Settings) -> Result<Arc<dyn Logger>> {
     let (level, format) = (settings.level, settings.format);
-    let absent = |name| Err(Error::new(ErrorKind::Unsupported, format!("log type `{name}` is not built in")));
     match &settings.target {
         Target::Stderr => Ok(Arc::new(StderrLogger { level, format })),
-        Target::File(path) => Ok(Arc::new(FileLogger { level, format, file: append(path)? })),
+        Target::File(path) => Ok(Arc::new(Beside { level, sink: FileSink { format, file: append(path)? } })),
+        #[cfg(feature = "journald")]
+        Target::Journald(_) => Ok(Arc::new(Beside { level, sink: Journal::new(settings.name().map(Into::into)) })),
+        #[cfg(feature = "syslog")]
+        Target::Syslog(_) => Ok(Arc::new(Beside { level, sink: Syslog::new(settings.name().as_deref()) })),
+        #[cfg(not(feature = "journald"))]
         Target::Journald(_) => absent("journald"),
+        #[cfg(not(feature = "syslog"))]
         Target::Syslog(_) => absent("syslog"),
     }
+}
+
+#[cfg(not(all(feature = "journald", feature = "syslog")))]
+fn absent(name: &str) -> Result<Arc<dyn Logger>> {
+    Err(Error::new(ErrorKind::Unsupported, format!("log type `{name}` is not built in")))
+}
+
+/// A place for records other than standard error.
+pub(crate) trait Sink: Send + Sync {
+    /// Writes one record. A log that cannot be written stops nothing.
+    fn put(&self, record: &Record<'_>);
 }
 
 fn append(path: &Path) -> Result<File> {
@@ -56,14 +79,24 @@ impl Logger for StderrLogger {
     }
 }
 
-/// Errors go to standard error too, as text: whoever called sees them without knowing of the file.
-struct FileLogger {
-    level: Level,
+struct FileSink {
     format: Format,
     file: File,
 }
 
-impl Logger for FileLogger {
+impl Sink for FileSink {
+    fn put(&self, record: &Record<'_>) {
+        emit(&self.file, &line(record, self.format, false, Timestamp::now));
+    }
+}
+
+/// Errors go to standard error too, as text: whoever called sees them without knowing of the log.
+struct Beside<S> {
+    level: Level,
+    sink: S,
+}
+
+impl<S: Sink> Logger for Beside<S> {
     fn enabled(&self, level: Level) -> bool {
         level >= self.level
     }
@@ -72,7 +105,7 @@ impl Logger for FileLogger {
         if !self.enabled(record.level) {
             return;
         }
-        emit(&self.file, &line(record, self.format, false, Timestamp::now));
+        self.sink.put(record);
         if record.level == Level::Error {
             to_stderr(record, Format::Text);
         }
@@ -86,7 +119,7 @@ mod tests {
     use std::fs;
 
     fn settings(path: &Path, format: Format, level: Level) -> Settings {
-        Settings { target: Target::File(path.into()), format, level }
+        Settings { target: Target::File(path.into()), format, level, container: None }
     }
 
     #[test]
@@ -115,9 +148,11 @@ mod tests {
 
     #[test]
     fn failures_to_open_name_the_file_or_the_type() {
-        let why = |target| open(&Settings { target, ..Settings::default() }).err().unwrap().to_string();
-        assert_eq!(why(Target::File("/nonexistent/log".into())), "open log file `/nonexistent/log`: No such file or directory");
-        assert_eq!(why(Target::Journald("x".into())), "log type `journald` is not built in");
-        assert_eq!(why(Target::Syslog("x".into())), "log type `syslog` is not built in");
+        let open = |target| open(&Settings { target, ..Settings::default() }).err().map(|e| e.to_string());
+        let file = open(Target::File("/nonexistent/log".into()));
+        assert_eq!(file.as_deref(), Some("open log file `/nonexistent/log`: No such file or directory"));
+        let absent = |name: &str, built_in: bool| (!built_in).then(|| format!("log type `{name}` is not built in"));
+        assert_eq!(open(Target::Journald("x".into())), absent("journald", cfg!(feature = "journald")));
+        assert_eq!(open(Target::Syslog("x".into())), absent("syslog", cfg!(feature = "syslog")));
     }
 }

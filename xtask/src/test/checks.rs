@@ -75,6 +75,8 @@ fn features(runner: &Runner, part: &mut Part) {
         ("pinnace-cli", "cgroup-fs"),
         ("pinnace-cli", "cgroup-systemd"),
         ("pinnace-cli", "seccomp"),
+        ("pinnace-cli", "journald"),
+        ("pinnace-cli", "syslog"),
         ("pinnace-cli", "cgroup-fs,seccomp,trap-alloc"),
     ] {
         let mut check = command(&["clippy", "--package", package, "--no-default-features", "--features", features]);

@@ -362,7 +362,7 @@ proptest! {
         if validate(&spec).is_err() {
             return Ok(());
         }
-        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new("/b/r") };
+        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new("/b/r"), annotations: &spec.annotations };
         if let Ok(plan) = compile_join(&target, process, &ExecOptions::default()) {
             holds_for_all(&plan, process.no_new_privileges, linux.seccomp.is_some_and(|s| s.get() != "null"))?;
             prop_assert_eq!(plan.clone_flags, 0);
