@@ -437,7 +437,7 @@ fn journal_and_syslog_are_left_alone_without_a_message() {
 fn journalctl_shows_what_was_logged() {
     let t = behaviour!(Need::Root, Need::Systemd, Need::Tool("journalctl"));
     // A name that no earlier run had.
-    let name = t.dir().file_name().unwrap().to_str().unwrap();
+    let name = &*format!("of-{}", t.dir().file_name().unwrap().to_str().unwrap());
     let out = unknown(&t, &["--log", "journald:"], name).output().failed();
     unknown(&t, &["--log", &format!("syslog:{name}")], "missing").output().failed();
     for (filter, identifier) in [("ID", t.runtime.path.file_name().unwrap().to_str().unwrap()), ("SYSLOG_IDENTIFIER", name)] {

@@ -105,7 +105,7 @@ fn created(t: &Test, no_new_privileges: bool) {
 
 #[test]
 fn exec_has_one_of_its_own() {
-    let t = behaviour!();
+    let t = behaviour!(Need::Root);
     let (socket, path) = listen(&t);
     let c = t.container();
     asks(&c, json!({ "listenerPath": path }));
@@ -181,4 +181,18 @@ fn a_listener_must_be_named() {
     c.refused(&["seccomp", "listenerPath"]);
     asks(&c, json!({ "listenerPath": "relative" }));
     c.refused(&["the seccomp receiver `relative` is not an absolute path"]);
+}
+
+#[test]
+fn a_user_without_rights_over_the_container_gets_none_of_exec() {
+    let t = behaviour!(Need::Rootless, Need::CrunDiffers("seccomp-listener-exec")).as_user(54_321);
+    let (socket, path) = listen(&t);
+    let c = t.container();
+    asks(&c, json!({ "listenerPath": path }));
+    c.args(&["/probe", "pause"]);
+    let run = c.launch("run", &["--detach"]).spawn();
+    let _first = socket.receive_fd();
+    assert_eq!(run.wait().status(), 0);
+    c.exec(&[], &["/probe", "exit", "0"]).fails_with(&["take the seccomp notify descriptor", "Operation not permitted"]);
+    assert_eq!(c.status(), "running");
 }

@@ -23,7 +23,7 @@ pub fn can_pin(path: &Path) -> bool {
     there.and_then(|p| rustix::fs::statfs(p).ok()).is_some_and(|fs| fs.f_type as u64 == BPF_FS_MAGIC)
 }
 
-/// Loads the program of `rules` (as [`program`]) and gives it the name `path`, which an older one loses. Its directory is made.
+/// Loads the program of `rules` (as [`program()`]) and gives it the name `path`, which an older one loses. Its directory is made.
 ///
 /// # Errors
 /// ``pin a device program at `PATH`: …`` where the kernel or the user may not.

@@ -33,3 +33,23 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     }
     Ok(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::matches;
+    use super::*;
+
+    #[test]
+    fn three_words_are_wanted_and_checked_before_anything_is_done() {
+        let context = Context::for_tests();
+        let failure = |line: &str| match run(&context, &matches(options(), line)) {
+            Err(Stop::Failed(e)) => e.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failure("add ctr"), "`mounts` requires a minimum of 3 arguments");
+        assert_eq!(failure("add ctr file more"), "`mounts` requires a maximum of 3 arguments");
+        assert_eq!(failure("change ctr file"), "unknown command change");
+        assert_eq!(failure("add a/b file"), "invalid character `/` in the container ID `a/b`");
+        assert_eq!(failure("remove ctr /nonexistent"), "open `/nonexistent`: No such file or directory");
+    }
+}
