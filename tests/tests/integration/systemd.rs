@@ -230,7 +230,8 @@ fn a_delegated_cgroup_is_the_root_of_the_namespace() {
     let limit = fs::read_to_string(dir(&path).parent().unwrap().join("pids.max")).unwrap();
     assert_eq!(limit.trim(), "40");
     let out = c.exec(&[], &["/probe", "read-file", "/proc/1/cgroup"]).code(0).json();
-    assert_eq!(out["text"], "0::/\n");
+    // A test beside this one may have mounted a v1 hierarchy, which is a line of its own.
+    assert!(out["text"].as_str().unwrap().lines().any(|line| line == "0::/"), "{out}");
     c.call("delete").arg("--force").arg(&c.id).ok();
     forgotten(&c);
 }
