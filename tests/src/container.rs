@@ -113,6 +113,15 @@ impl<'t> Container<'t> {
         })
     }
 
+    /// Adds a user namespace with its ids 0 to 9999 mapped to `first` and up.
+    pub fn new_user_namespace(&self, first: u32) -> &Self {
+        self.new_namespace("user").edit(|c| {
+            for kind in ["uidMappings", "gidMappings"] {
+                c["linux"][kind] = json!([{ "containerID": 0, "hostID": first, "size": 10_000 }]);
+            }
+        })
+    }
+
     /// Options before the subcommand, for all further calls.
     pub fn global(&self, options: &[&str]) -> &Self {
         self.global.borrow_mut().extend(options.iter().map(|o| (*o).to_owned()));

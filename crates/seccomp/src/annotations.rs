@@ -1,5 +1,6 @@
 //! The annotations that concern seccomp. Not here: what they do to a filter (`compile`).
 
+use runtime_core::api::SECCOMP_RECEIVER as RECEIVER;
 use runtime_core::spec::{Map, Str};
 use runtime_core::{Error, ErrorKind, Result};
 
@@ -7,8 +8,6 @@ use runtime_core::{Error, ErrorKind, Result};
 const FAIL_UNKNOWN: &str = "run.oci.seccomp_fail_unknown_syscall";
 /// A whole filter in base64, used in place of what the section describes.
 const RAW: &str = "run.oci.seccomp_bpf_data";
-/// Unix socket that receives the notify descriptor.
-const RECEIVER: &str = "run.oci.seccomp.receiver";
 /// Shared objects that answer notifications.
 const PLUGINS: &str = "run.oci.seccomp.plugins";
 

@@ -161,12 +161,7 @@ fn in_a_user_namespace() {
     let t = behaviour!(Need::Root, Need::CrunDiffersBefore(28, "live-mounts"));
     let dir = source(&t, "tree");
     let c = writable(&t);
-    c.new_namespace("user");
-    c.edit(|s| {
-        for kind in ["uidMappings", "gidMappings"] {
-            s["linux"][kind] = json!([{ "containerID": 0, "hostID": 200_000, "size": 10_000 }]);
-        }
-    });
+    c.new_user_namespace(200_000);
     c.sleeping();
     let mounts = json!([
         { "destination": "/tmp/bind", "type": "bind", "source": dir, "options": ["bind"] },

@@ -43,6 +43,23 @@ impl Manager {
         (String::from_utf8(bytes[..length].to_vec()).unwrap(), fds.len())
     }
 
+    /// `READY` of a service whose runtime stays. crun asks for a confirmation here too.
+    fn hears_ready(&self, runtime: Kind) {
+        assert_eq!(self.next().0, "READY=1");
+        if runtime == Kind::Crun {
+            assert_eq!(self.next().0, "BARRIER=1");
+        }
+    }
+
+    /// `READY` of a service whose runtime ends then, and what comes with it. crun doesn't name the process.
+    fn hears_of_the_main_process(&self, c: &Container<'_>, runtime: Kind) {
+        assert_eq!(self.next().0, "READY=1");
+        if runtime == Kind::Pinnace {
+            assert_eq!(self.next().0, format!("MAINPID={}", c.pid()));
+        }
+        assert_eq!(self.next(), ("BARRIER=1".to_owned(), 1));
+    }
+
     fn nothing_more(&self) {
         self.socket.set_nonblocking(true).unwrap();
         let mut bytes = [0u8; 64];
@@ -76,10 +93,7 @@ fn a_foreground_run_passes_ready_on() {
     // What is sent last may never be read by crun.
     sends(&c, &["notify", "READY=1", ",", "notify-barrier"]);
     let run = c.launch("run", &[]).env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.next().0, "READY=1");
-    if t.runtime.kind == Kind::Crun {
-        assert_eq!(manager.next().0, "BARRIER=1");
-    }
+    manager.hears_ready(t.runtime.kind);
     assert_eq!(run.wait().status(), 0);
     c.leaves_nothing();
 }
@@ -135,11 +149,7 @@ fn a_detached_run_returns_when_the_service_is_ready() {
     let c = t.container();
     sends(&c, &["notify", "READY=1", ",", "sleep"]);
     let run = c.launch("run", &["--detach"]).env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.next().0, "READY=1");
-    if t.runtime.kind == Kind::Pinnace {
-        assert_eq!(manager.next().0, format!("MAINPID={}", c.pid()));
-    }
-    assert_eq!(manager.next(), ("BARRIER=1".to_owned(), 1));
+    manager.hears_of_the_main_process(&c, t.runtime.kind);
     assert_eq!(run.wait().status(), 0);
     assert_eq!(c.status(), "running");
 }
@@ -163,11 +173,7 @@ fn start_waits_for_a_container_created_with_a_socket() {
     sends(&c, &["notify", "READY=1", ",", "sleep"]);
     c.launch("create", &[]).env("NOTIFY_SOCKET", &manager.path).ok();
     let start = c.call("start").env("NOTIFY_SOCKET", &manager.path).arg(&c.id).spawn();
-    assert_eq!(manager.next().0, "READY=1");
-    if t.runtime.kind == Kind::Pinnace {
-        assert_eq!(manager.next().0, format!("MAINPID={}", c.pid()));
-    }
-    assert_eq!(manager.next(), ("BARRIER=1".to_owned(), 1));
+    manager.hears_of_the_main_process(&c, t.runtime.kind);
     assert_eq!(start.wait().status(), 0);
     c.kill("KILL").code(0);
     c.until_status("stopped");
@@ -191,18 +197,10 @@ fn a_user_namespace_reaches_its_socket() {
     let t = behaviour!(Need::Root);
     let manager = Manager::listen(&t);
     let c = t.container();
-    c.new_namespace("user");
-    c.edit(|s| {
-        for kind in ["uidMappings", "gidMappings"] {
-            s["linux"][kind] = json!([{ "containerID": 0, "hostID": 200_000, "size": 10_000 }]);
-        }
-    });
+    c.new_user_namespace(200_000);
     sends(&c, &["notify", "READY=1", ",", "notify-barrier"]);
     let run = c.launch("run", &[]).env("NOTIFY_SOCKET", &manager.path).spawn();
-    assert_eq!(manager.next().0, "READY=1");
-    if t.runtime.kind == Kind::Crun {
-        assert_eq!(manager.next().0, "BARRIER=1");
-    }
+    manager.hears_ready(t.runtime.kind);
     assert_eq!(run.wait().status(), 0);
 }
 

@@ -138,12 +138,7 @@ fn propagation_is_the_same_and_nothing_gets_out() {
 fn a_user_namespace_is_the_same() {
     let t = pinnace_only!(Need::Root);
     let prepare = |c: &Container<'_>| {
-        c.new_namespace("user");
-        c.edit(|s| {
-            for kind in ["uidMappings", "gidMappings"] {
-                s["linux"][kind] = json!([{ "containerID": 0, "hostID": 200_000, "size": 10_000 }]);
-            }
-        });
+        c.new_user_namespace(200_000);
         let dir = source(&t).to_str().unwrap().to_owned();
         // The root of the container may not make it.
         fs::create_dir(c.rootfs().join("data/bind")).unwrap();

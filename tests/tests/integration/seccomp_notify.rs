@@ -45,6 +45,18 @@ fn result(run: Running) -> Value {
     out.json()["result"].clone()
 }
 
+/// A container that runs with a filter that asks, the socket of who answers, and the notify descriptor.
+fn running(t: &Test) -> (Container<'_>, ConsoleSocket, OwnedFd) {
+    let (socket, path) = listen(t);
+    let c = t.container();
+    asks(&c, json!({ "listenerPath": path }));
+    c.args(&["/probe", "pause"]);
+    let run = c.launch("run", &["--detach"]).spawn();
+    let (first, _) = socket.receive_fd();
+    assert_eq!(run.wait().status(), 0);
+    (c, socket, first)
+}
+
 fn listen(t: &Test) -> (ConsoleSocket, Value) {
     let socket = ConsoleSocket::listen(t.dir());
     let path = json!(socket.path);
@@ -106,13 +118,7 @@ fn created(t: &Test, no_new_privileges: bool) {
 #[test]
 fn exec_has_one_of_its_own() {
     let t = behaviour!(Need::Root);
-    let (socket, path) = listen(&t);
-    let c = t.container();
-    asks(&c, json!({ "listenerPath": path }));
-    c.args(&["/probe", "pause"]);
-    let run = c.launch("run", &["--detach"]).spawn();
-    let _first = socket.receive_fd();
-    assert_eq!(run.wait().status(), 0);
+    let (c, socket, _first) = running(&t);
     let mut exec = c.call("exec").args(&[&c.id, "/probe", "syscall", "getppid"]).spawn();
     let document = serve(&socket, &mut exec);
     assert_eq!(result(exec), ANSWER);
@@ -186,13 +192,7 @@ fn a_listener_must_be_named() {
 #[test]
 fn a_user_without_rights_over_the_container_gets_none_of_exec() {
     let t = behaviour!(Need::Rootless, Need::CrunDiffers("seccomp-listener-exec")).as_user(54_321);
-    let (socket, path) = listen(&t);
-    let c = t.container();
-    asks(&c, json!({ "listenerPath": path }));
-    c.args(&["/probe", "pause"]);
-    let run = c.launch("run", &["--detach"]).spawn();
-    let _first = socket.receive_fd();
-    assert_eq!(run.wait().status(), 0);
+    let (c, _socket, _first) = running(&t);
     c.exec(&[], &["/probe", "exit", "0"]).fails_with(&["take the seccomp notify descriptor", "Operation not permitted"]);
     assert_eq!(c.status(), "running");
 }

@@ -10,12 +10,7 @@ const FIRST: u32 = 200_000;
 /// A container with ids 0–9999 mapped to 200000 and up.
 fn mapped(t: &Test) -> Container<'_> {
     let c = t.container();
-    c.new_namespace("user");
-    c.edit(|s| {
-        for kind in ["uidMappings", "gidMappings"] {
-            s["linux"][kind] = json!([{ "containerID": 0, "hostID": FIRST, "size": 10_000 }]);
-        }
-    });
+    c.new_user_namespace(FIRST);
     c
 }
 

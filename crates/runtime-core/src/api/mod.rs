@@ -8,5 +8,5 @@ mod stats;
 
 pub use cgroup::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
 pub use logger::{Level, LogBridge, Logger, Record};
-pub use seccomp::{SeccompCompiler, SeccompFeatures, SeccompFilter, SeccompListener, SeccompRequest};
+pub use seccomp::{SECCOMP_RECEIVER, SeccompCompiler, SeccompFeatures, SeccompFilter, SeccompListener, SeccompRequest};
 pub use stats::{CpuStats, DeviceIo, HugetlbStats, IoStats, MemoryStats, PidsStats, Pressure, Stall, Stats, Throttling, Usage};

@@ -4,6 +4,9 @@ use crate::error::Result;
 use crate::spec::{Map, Str};
 use std::path::Path;
 
+/// Annotation: unix socket that receives the notify descriptor of a filter whose section names none.
+pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
+
 /// What is to be compiled.
 #[derive(Debug, Clone, Copy)]
 pub struct SeccompRequest<'a> {

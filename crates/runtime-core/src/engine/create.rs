@@ -8,7 +8,7 @@ use super::notify::{self, Proxy};
 use super::slots::{self, Sources};
 use super::supervise::{self, Supervisor};
 use super::{CreateOptions, Runtime, attach, net_devices, socket};
-use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SeccompFilter, SeccompListener, SeccompRequest};
+use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SECCOMP_RECEIVER, SeccompFilter, SeccompListener, SeccompRequest};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::facts::{self, Facts};
@@ -351,11 +351,11 @@ impl Runtime {
         let compiler = self.backends.seccomp.as_ref().ok_or_else(missing)?;
         let cache = self.root.join(".cache/seccomp");
         let compile = |annotations| compiler.compile(&SeccompRequest { section, annotations, cache: Some(&cache) }).map(Some);
-        match receiver.filter(|_| annotations.get(plan::SECCOMP_RECEIVER).is_none()) {
+        match receiver.filter(|_| annotations.get(SECCOMP_RECEIVER).is_none()) {
             None => compile(annotations),
             Some(receiver) => {
                 let mut entries = annotations.0.clone();
-                entries.push((plan::SECCOMP_RECEIVER.into(), receiver.to_owned().into()));
+                entries.push((SECCOMP_RECEIVER.into(), receiver.to_owned().into()));
                 compile(&Map(entries))
             }
         }

@@ -54,10 +54,7 @@ impl Runtime {
         let spec = Spec::parse(&config).map_err(|e| e.context("load the configuration"))?;
         let proc = facts::open_proc()?;
         let facts = Facts::gather(&proc, &spec)?;
-        let linux = spec.linux().into_owned();
-        let new_user = plan::automatic_user_namespace(&linux, &facts)
-            || linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
-        let id_maps = new_user.then(|| IdMaps::compile(&linux, &facts)).transpose()?;
+        let id_maps = plan::new_id_maps(&spec.linux(), &facts)?;
         let spec = Spec { mounts, ..spec };
         deed(&Target { root: &self.root, id, record: &record, proc: &proc, facts: &facts, spec: &spec, id_maps: id_maps.as_ref() })
     }

@@ -76,9 +76,7 @@ pub(crate) fn undo(cx: &Context<'_>, done: &[Step]) -> Result<ContainerPlan> {
 
 /// The steps behind those that join the container.
 fn join(cx: &Context<'_>, mut opens: Opens, trees: Vec<Step>, then: Vec<Step>) -> Result<ContainerPlan> {
-    let linux = cx.spec.linux();
-    let has = |kind: &str| kind == "user" && cx.user_namespace || linux.namespaces.iter().any(|n| n.kind == kind);
-    let flags = namespaces::KINDS.iter().filter(|(kind, _)| has(kind)).fold(0, |all, (_, flag)| all | flag);
+    let flags = namespaces::flags(&cx.spec.linux(), cx.user_namespace);
     if flags & MOUNT == 0 {
         return Err(Error::invalid("the container has no mount namespace"));
     }

@@ -19,6 +19,7 @@ pub(crate) mod words;
 #[cfg(test)]
 mod proptests;
 
+use crate::api::SECCOMP_RECEIVER;
 use crate::engine::{CreateOptions, ExecOptions};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
@@ -33,9 +34,6 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use step::{HookOutput, Masks, Pivot, Step};
-
-/// Unix socket that receives the notify descriptor of a seccomp filter whose section names none.
-pub(crate) const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// Everything a launch needs; nothing changes it.
 #[derive(Debug)]
@@ -95,12 +93,10 @@ impl Context<'_> {
 pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, place: Place<'_>) -> Result<ContainerPlan> {
     let linux = spec.linux();
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("block `process` not found"))?;
-    let automatic = automatic_user_namespace(&linux, facts);
-    let new_user = automatic || linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
-    let id_maps = new_user.then(|| IdMaps::compile(&linux, facts)).transpose()?;
+    let id_maps = new_id_maps(&linux, facts)?;
     let setgroups_denied = facts.setgroups_denied || id_maps.as_ref().is_some_and(|m| m.deny_setgroups);
     let mut opens = Opens::default();
-    let ns = namespaces::compile(&linux, new_user, !setgroups_denied, &mut opens);
+    let ns = namespaces::compile(&linux, id_maps.is_some(), !setgroups_denied, &mut opens);
     let user_namespace = ns.has(libc::CLONE_NEWUSER as u64);
     let cx = Context {
         spec,
@@ -149,8 +145,18 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
 }
 
 /// An unprivileged user without a user namespace in the configuration gets one all the same.
-pub(crate) fn automatic_user_namespace(linux: &Linux<'_>, facts: &Facts) -> bool {
+fn automatic_user_namespace(linux: &Linux<'_>, facts: &Facts) -> bool {
     facts.euid != 0 && !linux.namespaces.iter().any(|n| n.kind == "user")
+}
+
+/// The maps of a user namespace that is made for the container; `None` where it joins one or has none.
+///
+/// # Errors
+/// The configuration's maps are not acceptable, with the field's path.
+pub(crate) fn new_id_maps(linux: &Linux<'_>, facts: &Facts) -> Result<Option<IdMaps>> {
+    let new = |n: &crate::spec::Namespace<'_>| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty();
+    let wanted = automatic_user_namespace(linux, facts) || linux.namespaces.iter().any(new);
+    wanted.then(|| IdMaps::compile(linux, facts)).transpose()
 }
 
 /// Namespaces and what is set in them before any mount.
@@ -272,8 +278,7 @@ pub(crate) struct Target<'a> {
 pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: &ExecOptions) -> Result<ContainerPlan> {
     let mut opens = Opens::default();
     let user = automatic_user_namespace(target.linux, target.facts) || target.linux.namespaces.iter().any(|n| n.kind == "user");
-    let has = |kind: &str| kind == "user" && user || target.linux.namespaces.iter().any(|n| n.kind == kind);
-    let flags = namespaces::KINDS.iter().filter(|(kind, _)| has(kind)).fold(0, |all, (_, flag)| all | flag);
+    let flags = namespaces::flags(target.linux, user);
     let by_parent = ByParent::compile(process, user)?;
     let (before, after) = affinity(process)?;
     let mut steps = Vec::from_iter(before);

@@ -67,6 +67,12 @@ impl Namespaces {
     }
 }
 
+/// The container's namespaces as flags of setns(2); `user` says whether it has a user namespace, which need not be in the configuration.
+pub(crate) fn flags(linux: &Linux<'_>, user: bool) -> u64 {
+    let has = |kind: &str| kind == "user" && user || linux.namespaces.iter().any(|n| n.kind == kind);
+    KINDS.iter().filter(|(kind, _)| has(kind)).fold(0, |all, (_, flag)| all | flag)
+}
+
 /// Arranges the namespaces. `new_user` asks for a user namespace although the configuration has none.
 ///
 /// Without joined namespaces everything is made by clone itself. A new cgroup namespace is made later, since its root is the cgroup the
