@@ -2,9 +2,10 @@
 //!
 //! Output goes to files, not pipes: a created container keeps its descriptors, so a pipe would never end.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -29,8 +30,10 @@ pub struct Invocation {
     terminal: Option<OwnedFd>,
     descriptors: Vec<(OwnedFd, i32)>,
     user: Option<u32>,
+    namespace: Option<OwnedFd>,
     argv0: Option<String>,
     wrapper: Vec<OsString>,
+    traced: bool,
     output: PathBuf,
 }
 
@@ -45,8 +48,10 @@ impl Invocation {
             terminal: None,
             descriptors: Vec::new(),
             user: test.user,
+            namespace: test.namespace.as_ref().map(|fd| fd.try_clone().expect("copy a descriptor")),
             argv0: None,
             wrapper: Vec::new(),
+            traced: false,
             output: test.dir().join(format!("call-{}", test.next())),
         }
     }
@@ -81,9 +86,21 @@ impl Invocation {
         self
     }
 
+    /// Another build of the runtime.
+    pub fn program(&mut self, path: &Path) -> &mut Self {
+        self.program = path.to_path_buf();
+        self
+    }
+
     /// A program to run the runtime under, such as strace.
     pub fn under(&mut self, wrapper: &[&str]) -> &mut Self {
         self.wrapper = wrapper.iter().map(OsString::from).collect();
+        self
+    }
+
+    /// The thread that starts it traces it (`trace`).
+    pub(crate) fn traced(&mut self) -> &mut Self {
+        self.traced = true;
         self
     }
 
@@ -143,16 +160,27 @@ impl Invocation {
         }
         let moves: Vec<(i32, i32)> = self.descriptors.iter().map(|(fd, to)| (fd.as_raw_fd(), *to)).collect();
         let session = controlling.is_some();
+        let traced = self.traced;
+        let namespace = self.namespace.take();
+        let cwd = CString::new(self.cwd.as_os_str().as_bytes()).expect("no NUL in a path");
         // SAFETY: between fork and exec only system calls that are async-signal-safe are made, on descriptors that
         // this function holds open; nothing allocates.
         unsafe {
             command.pre_exec(move || {
+                if let Some(namespace) = &namespace
+                    && (libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNS) < 0 || libc::chdir(cwd.as_ptr()) < 0)
+                {
+                    return Err(std::io::Error::last_os_error());
+                }
                 for (from, to) in &moves {
                     if libc::dup2(*from, *to) < 0 || from == to && libc::fcntl(*from, libc::F_SETFD, 0) < 0 {
                         return Err(std::io::Error::last_os_error());
                     }
                 }
                 if session && (libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0) {
+                    return Err(std::io::Error::last_os_error());
+                }
+                if traced && libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0) < 0 {
                     return Err(std::io::Error::last_os_error());
                 }
                 Ok(())
@@ -196,6 +224,12 @@ impl Running {
     pub fn pid(&self) -> i32 {
         let id = self.child.as_ref().expect("not waited for yet").id();
         i32::try_from(id).expect("pids fit")
+    }
+
+    /// What came of it, where somebody else has waited for it.
+    pub(crate) fn ended(&mut self, status: ExitStatus) -> Output {
+        self.child = None;
+        Output { status, text: self.text.clone(), stdout: self.stdout.clone(), stderr: self.stderr.clone() }
     }
 
     /// Sends it a signal.
@@ -433,7 +467,7 @@ fn read(path: &Path) -> String {
 }
 
 /// The watchdog's patience; no test asserts on time.
-fn limit() -> Duration {
+pub(crate) fn limit() -> Duration {
     let seconds = std::env::var("PINNACE_TEST_TIMEOUT").ok().and_then(|v| v.parse().ok());
     Duration::from_secs(seconds.unwrap_or(20))
 }

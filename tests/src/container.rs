@@ -280,14 +280,28 @@ impl<'t> Container<'t> {
         leftovers::of(&self.id, &self.state_dir(), &self.bundle)
     }
 
+    /// The same, giving dying processes a moment.
+    pub fn left_in_the_end(&self) -> Vec<String> {
+        leftovers::settle(|| self.left())
+    }
+
     /// Demands that nothing is left of it, giving dying processes a moment.
     ///
     /// # Panics
     /// If something stays.
     #[track_caller]
     pub fn leaves_nothing(&self) {
-        let left = leftovers::settle(|| self.left());
-        assert!(left.is_empty(), "{} left {left:#?} behind", self.id);
+        self.leaves_nothing_after("a test");
+    }
+
+    /// The same; `what` happened is said as well.
+    ///
+    /// # Panics
+    /// If something stays.
+    #[track_caller]
+    pub fn leaves_nothing_after(&self, what: &str) {
+        let left = self.left_in_the_end();
+        assert!(left.is_empty(), "{what}: {} left {left:#?} behind", self.id);
     }
 }
 

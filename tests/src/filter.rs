@@ -5,9 +5,13 @@ use std::io::{Error, Result};
 
 use nix::libc;
 
+/// Of kernel 6.15, on every architecture.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
 /// Calls that can be taken away, by name.
-const CALLS: [(&str, libc::c_long); 8] = [
+const CALLS: [(&str, libc::c_long); 10] = [
     ("open_tree", libc::SYS_open_tree),
+    ("open_tree_attr", OPEN_TREE_ATTR),
     ("move_mount", libc::SYS_move_mount),
     ("fsopen", libc::SYS_fsopen),
     ("fspick", libc::SYS_fspick),
@@ -15,9 +19,10 @@ const CALLS: [(&str, libc::c_long); 8] = [
     ("openat2", libc::SYS_openat2),
     ("clone3", libc::SYS_clone3),
     ("close_range", libc::SYS_close_range),
+    ("pidfd_open", libc::SYS_pidfd_open),
 ];
 
-/// Takes calls away from this process and all it starts. It must be root, since no_new_privs is left alone.
+/// Takes calls away from this process and all it starts, and with a call the one that does its work and another's. It must be root, since no_new_privs is left alone.
 ///
 /// # Errors
 /// A name that isn't known; what seccomp(2) says.
@@ -26,7 +31,10 @@ pub fn without(names: &[&str]) -> Result<()> {
         let known = CALLS.iter().find(|(known, _)| known == name).map(|(_, number)| *number as u32);
         known.ok_or_else(|| Error::other(format!("no call `{name}` can be taken away")))
     });
-    let numbers = numbers.collect::<Result<Vec<_>>>()?;
+    let mut numbers = numbers.collect::<Result<Vec<_>>>()?;
+    if names.iter().any(|name| matches!(*name, "open_tree" | "mount_setattr")) {
+        numbers.push(OPEN_TREE_ATTR as u32);
+    }
     let (load, equal, answer) =
         (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, libc::BPF_RET | libc::BPF_K);
     let op = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };

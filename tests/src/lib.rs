@@ -23,8 +23,14 @@
 //! | `PINNACE_TEST_TMP` | where bundles go; else /dev/shm where it is a tmpfs that allows execution, else $TMPDIR |
 //! | `PINNACE_TEST_SKIPS` | a file that gets one line per skipped test: name, tab, reason |
 //! | `PINNACE_TEST_TIMEOUT` | seconds after which a runtime that hangs is killed and the test fails; 20 |
+//! | `PINNACE_RACE_SECONDS` | how long each race against the runtime lasts; 1.2 |
+//! | `PINNACE_FAULT_STEP` | every how many system calls the runtime is killed, or its call answered by an error; 1 for all of them |
+//! | `PINNACE_HOSTILE_TABLE` | a file for what came of the matrix of traps, in the form of `tests/data/hostile-matrix.txt` |
 //! | `PINNACE_TEST_NO_EXCUSES` | run the tests in which crun differs against crun, too: they fail, or the excuse is void |
 //! | `PINNACE_DEBIAN_ROOT` | a Debian root file system with Python, which the tests don't change |
+//! | `PINNACE_KRUN_BIN` | a pinnace with the handler `krun` |
+//! | `PINNACE_KRUN_STAND_IN` | the stand-in for libkrun; else found beside the tests |
+//! | `PINNACE_PLUGINS_BIN` | a pinnace that can load seccomp notify plugins (feature `notify-plugins`, dynamic) |
 //! | `PINNACE_TRAP_BIN` | a pinnace whose container child must not allocate (feature `trap-alloc`) |
 
 mod command;
@@ -37,8 +43,10 @@ pub mod listener;
 mod place;
 mod probe;
 mod report;
+pub mod resctrl;
 mod runtime;
 mod test;
+pub mod trace;
 pub mod view;
 
 pub use command::{Invocation, Output, Running, eventually, log_records, one_error_record};
@@ -47,9 +55,9 @@ pub use container::Container;
 pub use leftovers::clear as clear_up;
 pub use place::{Layout, Place};
 pub use report::Report;
-pub use runtime::{Kind, Runtime};
+pub use runtime::{Kind, Runtime, krun_stand_in};
 pub use serde_json::{Value, json};
-pub use test::{Need, Scope, Test, report_skip};
+pub use test::{Need, Scope, Test, report_skip, with_krun};
 
 /// The name of the test function this stands in, as libtest prints it.
 #[macro_export]

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+use nix::libc;
+
 /// How the cgroup hierarchies are mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
@@ -36,8 +38,20 @@ pub struct Place {
     pub userns: bool,
     /// systemd is pid 1.
     pub systemd: bool,
+    /// The kernel is a process of another one (user-mode Linux).
+    pub user_mode: bool,
+    /// The kernel makes mount namespaces of trees.
+    pub tree_namespaces: bool,
     /// The capability that raising limits needs.
     pub cap_sys_resource: bool,
+}
+
+/// open_tree(2) looks at flags before the descriptor, and at the caller's rights in between.
+fn tree_namespaces() -> bool {
+    const OPEN_TREE_NAMESPACE: i32 = 1 << 1;
+    // SAFETY: the path is an empty, terminated string; nothing is opened below descriptor -1.
+    let opened = unsafe { libc::syscall(libc::SYS_open_tree, -1, c"".as_ptr(), OPEN_TREE_NAMESPACE | libc::AT_EMPTY_PATH) };
+    opened == -1 && nix::errno::Errno::last() == nix::errno::Errno::EBADF
 }
 
 impl Place {
@@ -95,6 +109,8 @@ impl Place {
             root: nix::unistd::geteuid().is_root(),
             userns: unprivileged_userns(),
             systemd: Path::new("/run/systemd/system").is_dir(),
+            user_mode: fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("User Mode Linux")),
+            tree_namespaces: tree_namespaces(),
             cap_sys_resource: effective & (1 << 24) != 0,
         }
     }

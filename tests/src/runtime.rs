@@ -94,6 +94,19 @@ fn find() -> PathBuf {
         .unwrap_or_else(|| panic!("no runtime to test: set RUNTIME or PINNACE_BIN, or build pinnace (looked below {})", target.display()))
 }
 
+/// The library that stands in for libkrun: `PINNACE_KRUN_STAND_IN`, or the one cargo built with the tests.
+///
+/// # Panics
+/// If there is none.
+pub fn krun_stand_in() -> PathBuf {
+    if let Some(path) = std::env::var_os("PINNACE_KRUN_STAND_IN").filter(|v| !v.is_empty()) {
+        return path.into();
+    }
+    let exe = std::env::current_exe().expect("the test's own path");
+    let found = exe.ancestors().skip(1).take(2).map(|dir| dir.join("examples/libkrun_stand_in.so")).find(|path| path.is_file());
+    found.unwrap_or_else(|| panic!("no stand-in for libkrun near {}: set PINNACE_KRUN_STAND_IN", exe.display()))
+}
+
 /// The cargo target directory, from the place of the running test (`TARGET/[TRIPLE/]PROFILE/deps/NAME`).
 pub(crate) fn target_dir() -> PathBuf {
     let exe = std::env::current_exe().expect("the test's own path");

@@ -4,7 +4,8 @@
 use std::cell::Cell;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -15,6 +16,9 @@ use crate::container::Container;
 use crate::executable;
 use crate::place::{Layout, Place};
 use crate::runtime::{Kind, Runtime};
+
+/// Names the build that loads seccomp notify plugins.
+const PLUGINS: &str = "PINNACE_PLUGINS_BIN";
 
 /// For which runtimes a test holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +46,22 @@ pub enum Need {
     Tool(&'static str),
     /// A running systemd with its bus: the system's for root, otherwise the user's.
     Systemd,
+    /// A kernel that makes a mount namespace of a tree (OPEN_TREE_NAMESPACE, 7.0).
+    TreeNamespaces,
+    /// A kernel of its own machine: user-mode Linux panics when it kills a process for want of memory inside a system call.
+    OomInCalls,
     /// Limits can be raised.
     CapSysResource,
     /// Limits can not be raised.
     NoCapSysResource,
+    /// A CRIU that works with this kernel, and root for it.
+    Criu,
+    /// A build of pinnace with the handler `krun`.
+    Krun,
+    /// A character device of the host.
+    Device(&'static str),
+    /// A runtime that loads seccomp notify plugins: crun, or the dynamic build of [`Test::with_plugins`].
+    Plugins,
     /// A variable of the environment is set, here with a path.
     Variable(&'static str),
     /// Behaviour in which crun differs on purpose: the line of `docs/crun-compat.md` with this key says how.
@@ -82,10 +98,24 @@ impl Need {
             ),
             Need::Tool(name) => here(Place::tool(name), format!("needs the program {name} (install it)")),
             Need::Systemd => here(place.systemd_bus(), "needs a running systemd with its bus (covered by cargo xtask vm test)".into()),
+            Need::Criu => here(place.root && criu(), "needs a CRIU that works here (covered by cargo xtask vm test)".into()),
+            Need::TreeNamespaces => here(
+                place.tree_namespaces,
+                "needs a kernel with OPEN_TREE_NAMESPACE, 7.0 (covered by the fast lane of cargo xtask vm test)".into(),
+            ),
+            Need::OomInCalls => here(
+                !place.user_mode,
+                "user-mode Linux panics when it kills for want of memory inside a system call (covered by the full lane of cargo xtask vm test)"
+                    .into(),
+            ),
             Need::CapSysResource => here(place.cap_sys_resource, "needs CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into()),
             Need::NoCapSysResource => {
                 here(!place.cap_sys_resource, "needs a machine without CAP_SYS_RESOURCE (covered by cargo xtask vm test)".into())
             }
+            Need::Krun => here(with_krun().is_some(), "needs a build with krun, in PINNACE_KRUN_BIN (covered by cargo xtask test)".into()),
+            Need::Device(path) => here(is_device(path), format!("needs the device {path} (covered by the run on a host that has it)")),
+            Need::Plugins if runtime.kind == Kind::Crun => None,
+            Need::Plugins => Need::Variable(PLUGINS).missing(runtime),
             Need::Variable(name) => {
                 here(std::env::var_os(name).is_some_and(|v| !v.is_empty()), format!("needs {name} (set by cargo xtask test)"))
             }
@@ -94,6 +124,25 @@ impl Need {
             Need::CrunDiffersBefore(version, key) => here(crun_minor.is_none_or(|m| m >= version), differs(key)),
         }
     }
+}
+
+/// A build of pinnace with the handler `krun`, which the released program lacks: `PINNACE_KRUN_BIN`.
+pub fn with_krun() -> Option<PathBuf> {
+    std::env::var_os("PINNACE_KRUN_BIN").filter(|v| !v.is_empty()).map(PathBuf::from)
+}
+
+fn is_device(path: &str) -> bool {
+    fs::metadata(path).is_ok_and(|found| found.file_type().is_char_device())
+}
+
+/// Whether there is a CRIU that can do its work here; asked once.
+fn criu() -> bool {
+    static WORKS: OnceLock<bool> = OnceLock::new();
+    *WORKS.get_or_init(|| {
+        let _starting = executable::starting();
+        let check = std::process::Command::new("criu").arg("check").stdin(std::process::Stdio::null()).output();
+        check.is_ok_and(|out| out.status.success())
+    })
 }
 
 /// Where what this layout lacks is tested.
@@ -125,6 +174,8 @@ pub struct Test {
     pub(crate) binary: PathBuf,
     /// The user that runs the runtime, if not this one.
     pub(crate) user: Option<u32>,
+    /// The mount namespace of the runtime's calls, if not this one.
+    pub(crate) namespace: Option<OwnedFd>,
     pub(crate) dir: tempfile::TempDir,
     count: Cell<u32>,
 }
@@ -151,7 +202,7 @@ impl Test {
         let dir = tempfile::Builder::new().prefix("pinnace-test-").tempdir_in(temp_root()).expect("the test's directory");
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("open the test's directory");
         let binary = runtime.path.clone();
-        Some(Test { name: name.to_owned(), runtime, binary, user: None, dir, count: Cell::new(0) })
+        Some(Test { name: name.to_owned(), runtime, binary, user: None, namespace: None, dir, count: Cell::new(0) })
     }
 
     /// Reports the test as skipped after it began; return after it.
@@ -171,11 +222,27 @@ impl Test {
         self
     }
 
+    /// The same test, but the runtime is called in another mount namespace.
+    #[must_use]
+    pub fn within(mut self, namespace: &OwnedFd) -> Test {
+        self.namespace = Some(namespace.try_clone().expect("copy a descriptor"));
+        self
+    }
+
     /// The same test with another binary, for special builds.
     #[must_use]
     pub fn with_binary(mut self, binary: &Path) -> Test {
         self.binary = binary.to_path_buf();
         self
+    }
+
+    /// The same test with the build that loads seccomp notify plugins, where the runtime does not by itself.
+    #[must_use]
+    pub fn with_plugins(self) -> Test {
+        match std::env::var_os(PLUGINS).filter(|_| self.runtime.kind == Kind::Pinnace) {
+            Some(path) => self.with_binary(Path::new(&path)),
+            None => self,
+        }
     }
 
     /// The test's directory, on a tmpfs where there is one.

@@ -26,20 +26,61 @@ pub struct Suite {
 /// The runtime as it is released: static, optimised.
 pub fn pinnace() -> Result<PathBuf> {
     let arguments = ["build", "--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?];
-    one(&build(&arguments, true)?, "pinnace")
+    one(&build(&arguments, Build::Static)?, "pinnace")
 }
 
 /// A static runtime that aborts when the container's child allocates. Its profile has a directory of its own, so that
 /// nobody takes this program for an ordinary one.
 pub fn trap() -> Result<PathBuf> {
     let arguments = ["build", "--profile", "trap", "--package", "pinnace-cli", "--bin", "pinnace", "--features", "trap-alloc"];
-    one(&build(&[&arguments[..], &["--target", host::triple()?]].concat(), true)?, "pinnace")
+    one(&build(&[&arguments[..], &["--target", host::triple()?]].concat(), Build::Static)?, "pinnace")
+}
+
+/// A runtime that loads libkrun and seccomp notify plugins, which a static one cannot. It is not optimised: nothing is measured with it.
+pub fn krun() -> Result<PathBuf> {
+    let built = one(
+        &build(&["build", "--package", "pinnace-cli", "--bin", "pinnace", "--features", "krun,notify-plugins"], Build::Plain)?,
+        "pinnace",
+    )?;
+    // The next ordinary build takes that place. A name of its own would choose a handler.
+    let kept = built.with_file_name("krun").join("pinnace");
+    std::fs::create_dir_all(kept.with_file_name("")).context("make a directory for it")?;
+    std::fs::copy(&built, &kept).with_context(|| format!("copy {}", built.display()))?;
+    Ok(kept)
+}
+
+/// What of the workspace has engines, with all of them, for the tests: compiled once, by clippy, which is the compiler with lints. A check of
+/// its own would read the engines' sources a second time.
+const ENGINES: [&str; 4] = ["--profile", "handlers", "--features", "pinnace-cli/handlers,pinnace-wasm/wasmi,pinnace-wasm/wasmtime"];
+
+/// The runtime with all handlers.
+pub fn handlers() -> Result<PathBuf> {
+    let arguments = [&["build", "--package", "pinnace-cli", "--package", "pinnace-wasm"][..], &ENGINES].concat();
+    one(&build(&arguments, Build::Linted)?, "pinnace")
+}
+
+/// The unit tests of the engines.
+pub fn engine_tests() -> Result<Vec<TestProgram>> {
+    let arguments = [&["test", "--no-run", "--package", "pinnace-cli", "--package", "pinnace-wasm"][..], &ENGINES].concat();
+    let built = build(&arguments, Build::Linted)?.into_iter().filter(|program| program.test);
+    Ok(built.map(|program| TestProgram { name: program.name, path: program.path, directory: program.directory }).collect())
 }
 
 /// The static program that test containers run.
 pub fn probe() -> Result<PathBuf> {
     let arguments = ["build", "--release", "--package", TESTS, "--bin", "probe", "--target", host::triple()?];
-    one(&build(&arguments, true)?, "probe")
+    one(&build(&arguments, Build::Static)?, "probe")
+}
+
+/// The static program that does the kernel's part of a start alone.
+pub fn floor() -> Result<PathBuf> {
+    let arguments = ["build", "--release", "--package", TESTS, "--bin", "floor", "--target", host::triple()?];
+    one(&build(&arguments, Build::Static)?, "floor")
+}
+
+/// The helper that shows a command another cgroup layout.
+pub fn in_view() -> Result<PathBuf> {
+    one(&build(&["build", "--package", TESTS, "--bin", "in-view"], Build::Plain)?, "in-view")
 }
 
 /// A test program of cargo's, and the directory that cargo would run it in.
@@ -60,7 +101,7 @@ pub fn unit_tests(packages: &[String]) -> Result<Vec<TestProgram>> {
         some => arguments.extend(some.iter().flat_map(|package| ["--package", package.as_str()])),
     }
     let suite = workspace().join("tests");
-    let built = build(&arguments, false)?.into_iter().filter(|program| program.test && program.directory != suite);
+    let built = build(&arguments, Build::Plain)?.into_iter().filter(|program| program.test && program.directory != suite);
     let test = |program: Program| {
         let package = program.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
         TestProgram { name: format!("{package}/{}", program.name), path: program.path, directory: program.directory }
@@ -73,7 +114,7 @@ pub fn unit_tests(packages: &[String]) -> Result<Vec<TestProgram>> {
 pub fn suite(all: bool) -> Result<Suite> {
     let probe = probe()?;
     let arguments: &[&str] = if all { &["test", "--no-run", "--workspace"] } else { &["test", "--no-run", "--package", TESTS] };
-    let mut built = build(arguments, false)?;
+    let mut built = build(arguments, Build::Plain)?;
     let directory = workspace().join("tests");
     built.retain(|program| program.directory == directory);
     let tests = built.iter().filter(|program| program.test && program.kind == "test");
@@ -98,11 +139,25 @@ fn one(programs: &[Program], name: &str) -> Result<PathBuf> {
     Ok(found.with_context(|| format!("cargo built no {name}"))?.path.clone())
 }
 
+/// How cargo is run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Build {
+    Plain,
+    /// Programs without libraries.
+    Static,
+    /// A lint is an error.
+    Linted,
+}
+
 /// Runs cargo and returns the programs it built or found built.
-fn build(arguments: &[&str], fixed: bool) -> Result<Vec<Program>> {
+fn build(arguments: &[&str], how: Build) -> Result<Vec<Program>> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).arg("--message-format=json-render-diagnostics").current_dir(workspace());
-    if fixed {
+    if how == Build::Linted {
+        // What `cargo clippy -- -D warnings` tells it (clippy's own driver reads the variable).
+        command.env("RUSTC_WORKSPACE_WRAPPER", "clippy-driver").env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__");
+    }
+    if how == Build::Static {
         command.env("RUSTFLAGS", STATIC).env_remove("CARGO_ENCODED_RUSTFLAGS");
         command.env("LIBSECCOMP_LINK_TYPE", "static");
         if let Some(dir) = host::library("libseccomp.a").as_deref().and_then(|path| path.parent()) {

@@ -13,6 +13,8 @@ use crate::store::workspace;
 
 const DATA: &str = "tests/data/conformance.txt";
 const PAGE: &str = "docs/conformance.md";
+/// Past flaws and their tests: tables whose last column names them between backticks.
+const FLAWS: &str = "docs/cve.md";
 const SUITE: &str = "tests/tests/integration";
 const HEAD: &str = "\
 # What is tested where
@@ -114,11 +116,33 @@ fn unknown_tests(areas: &[Area], root: &Path) -> Vec<String> {
     findings
 }
 
+/// Rows of the flaws' tables without a test, or with one that does not exist.
+fn flaws(text: &str, root: &Path) -> Vec<String> {
+    let mut findings = Vec::new();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    for row in rows.filter(|row| !row.ends_with("| tests")) {
+        let (name, tests) = (row.split(" | ").next().unwrap_or(row), row.rsplit(" | ").next().unwrap_or_default());
+        let mut any = false;
+        for test in tests.split('`').skip(1).step_by(2) {
+            any = true;
+            let found = place(test).and_then(|(file, fun)| fs::read_to_string(root.join(file)).ok().map(|text| has_test(&text, fun)));
+            if found != Some(true) {
+                findings.push(format!("{FLAWS}: `{name}` names `{test}`, which does not exist"));
+            }
+        }
+        if !any {
+            findings.push(format!("{FLAWS}: `{name}` has no test"));
+        }
+    }
+    findings
+}
+
 /// What is wrong, as sentences. `ran` tells of an integration test whether it passed somewhere; `None` stands for a run that was no whole one.
 pub fn check(ran: Option<&dyn Fn(&str) -> bool>) -> Result<Vec<String>> {
     let root = workspace();
     let areas = parse(&fs::read_to_string(root.join(DATA)).with_context(|| format!("read {DATA}"))?).context(DATA)?;
     let mut findings = unknown_tests(&areas, &root);
+    findings.extend(flaws(&fs::read_to_string(root.join(FLAWS)).with_context(|| format!("read {FLAWS}"))?, &root));
     if fs::read_to_string(root.join(PAGE)).unwrap_or_default() != page(&areas) {
         findings.push(format!("{PAGE} is not what {DATA} says: cargo xtask conformance"));
     }
@@ -148,7 +172,8 @@ pub fn run(args: &[String]) -> Result<u8> {
     let root = workspace();
     let areas = parse(&fs::read_to_string(root.join(DATA)).with_context(|| format!("read {DATA}"))?).context(DATA)?;
     fs::write(root.join(PAGE), page(&areas)).with_context(|| format!("write {PAGE}"))?;
-    let findings = unknown_tests(&areas, &root);
+    let mut findings = unknown_tests(&areas, &root);
+    findings.extend(flaws(&fs::read_to_string(root.join(FLAWS)).with_context(|| format!("read {FLAWS}"))?, &root));
     findings.iter().for_each(|finding| eprintln!("{finding}"));
     Ok(u8::from(!findings.is_empty()))
 }
@@ -163,6 +188,14 @@ mod tests {
         let text = page(&areas);
         assert!(text.ends_with("| a | `f::t`, `g::u` |\n| b | `f::t` — there |\n| c | all |\n"), "{text}");
         assert!(parse("a | f::t\n").is_err() && parse("# A\na\n").is_err() && parse("# A\na | b | c | d\n").is_err());
+    }
+
+    #[test]
+    fn flaws_need_tests() {
+        let table = "| flaw | why | tests |\n|---|---|---|\n| CVE-1 | x | `f::no_such_test` |\n| CVE-2 | `y` | none |\n";
+        let findings = flaws(table, Path::new("/nonexistent"));
+        assert_eq!(findings.len(), 2, "{findings:?}");
+        assert!(findings[0].contains("CVE-1") && findings[1].contains("`CVE-2` has no test"), "{findings:?}");
     }
 
     #[test]

@@ -3,12 +3,15 @@
 //! Here: the dispatch by the first word, and how errors and exit statuses leave the process. Not here: the commands
 //! themselves, each a module with a `run(&[String]) -> Result<u8>` that returns the exit status of the process.
 
+mod bench;
 mod binaries;
 mod chroot;
 mod conformance;
 mod contain;
 mod debian;
 mod demo;
+mod fuzz;
+mod handlers;
 mod host;
 mod store;
 mod test;
@@ -23,8 +26,11 @@ usage: cargo xtask COMMAND
   demo                      builds pinnace and runs a container
   test [OPTIONS] [FILTER]   all checks and tests that this machine can run
   conformance               makes docs/conformance.md: what is promised, and the tests that show it
+  bench [OPTIONS]           pinnace beside other runtimes and the kernel's floor (docs/performance.md)
   tidy                      the project's rules that no lint checks
   vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
+  fuzz [--minutes N] [NAME] feeds arbitrary bytes to everything that reads what others write
+  handlers [--build]        builds pinnace-handlers, with the engines for WebAssembly, and runs its tests
   chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
 ";
 
@@ -35,11 +41,15 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let outcome = match command {
+        "bench" => bench::run(rest),
+        bench::INNER => bench::run_in_view(rest),
         "demo" => demo::run(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "vm" => vm::run(rest),
         "conformance" => conformance::run(rest),
+        "fuzz" => fuzz::run(rest),
+        "handlers" => handlers::run(rest),
         "chroot" => chroot::run(rest),
         contain::OUTER | contain::INNER => contain::run(command, rest),
         "help" | "--help" | "-h" => {

@@ -24,9 +24,16 @@ fn main() -> Result<()> {
     // What the host can enforce; a controller that is missing is an error that names it.
     let limits = format!("{{{}}}", if has(&manager, "pids") { r#""pids":{"limit":8}"# } else { "" });
     let resources: Resources<'_> = spec::parse(limits.as_bytes())?;
-    let request =
-        CgroupRequest { id: &id, cgroups_path: None, resources: &resources, annotations: &Map(Vec::new()), rootless: false, owner: None };
-    let placement = manager.place(&request)?;
+    let request = CgroupRequest {
+        id: &id,
+        cgroups_path: None,
+        resources: &resources,
+        annotations: &Map(Vec::new()),
+        rootless: false,
+        owner: None,
+        unified: false,
+    };
+    let placement = manager.place(&request, &|_| Ok(()))?;
     let cgroup = manager.open(&placement.record)?;
     let mut shell = start("read go; i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo done; read never")?;
     let done = enter(&placement, &mut shell).and_then(|()| {

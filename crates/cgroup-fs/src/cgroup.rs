@@ -97,10 +97,18 @@ pub(crate) fn open_dir(home: &Home) -> std::result::Result<OwnedFd, Errno> {
 ///
 /// # Errors
 /// See [`knobs::writes`], [`enable`], [`apply::write_all`].
-pub(crate) fn limit(homes: &Homes, split: &Split, writes: &[knobs::Write], r: &Resources<'_>, fresh: bool, lenient: bool) -> Result<()> {
+pub(crate) fn limit(
+    homes: &Homes,
+    split: &Split,
+    writes: &[knobs::Write],
+    r: &Resources<'_>,
+    fresh: bool,
+    lenient: bool,
+) -> Result<Vec<OwnedFd>> {
+    let mut spent = Vec::new();
     let v2_writes = || writes.iter().filter(|w| w.version == Version::V2);
     if let Some(home) = homes.v2.as_ref().filter(|_| fresh || v2_writes().next().is_some()) {
-        enable(home, v2_writes().fold(ControllerSet::EMPTY, |set, w| set.with(w.controller)))?;
+        enable(home, v2_writes().fold(ControllerSet::EMPTY, |set, w| set.with(w.controller)), &mut spent)?;
     }
     if let Some(home) = homes.v2.as_ref().filter(|_| !r.devices.is_empty() && split.version(Controller::Devices) == Version::V2) {
         let opened;
@@ -111,12 +119,14 @@ pub(crate) fn limit(homes: &Homes, split: &Split, writes: &[knobs::Write], r: &R
                 opened.as_fd()
             }
         };
-        device::enforce(fd, &r.devices, fresh, lenient, &home.path.display().to_string())?;
+        let program = device::enforce(fd, &r.devices, fresh, lenient, &home.path.display().to_string())?;
+        spent.extend(program);
     }
     if !fresh {
         apply::check_all(homes, &knobs::checks(r, split))?;
     }
-    apply::write_all(homes, writes)
+    apply::write_all(homes, writes)?;
+    Ok(spent)
 }
 
 impl Cgroup for FsCgroup {
@@ -164,7 +174,7 @@ impl Cgroup for FsCgroup {
         let split = self.layout.split();
         let writes = knobs::writes(resources, &split)?;
         match self.homes() {
-            Some(homes) => limit(&homes, &split, &writes, resources, false, !rustix::process::geteuid().is_root()),
+            Some(homes) => limit(&homes, &split, &writes, resources, false, !rustix::process::geteuid().is_root()).map(drop),
             None => crate::disabled::refuse_limits(resources),
         }
     }
@@ -185,6 +195,10 @@ impl Cgroup for FsCgroup {
     fn is_frozen(&self) -> Result<bool> {
         let Some(homes) = self.homes() else { return Ok(false) };
         Ok(freeze::is_set(&homes)? || freeze::above(&homes)?.is_some())
+    }
+
+    fn freezer_dir(&self) -> Option<PathBuf> {
+        self.homes().and_then(|homes| freeze::place(&homes))
     }
 
     fn kill(&self, signal: i32) -> Result<()> {
@@ -209,6 +223,10 @@ impl Cgroup for FsCgroup {
 
     fn destroy(&self) -> Result<()> {
         self.homes().map_or(Ok(()), |h| destroy::destroy(&h))
+    }
+
+    fn abandon(&self) -> Result<bool> {
+        self.homes().map_or(Ok(true), |h| destroy::abandon(&h))
     }
 }
 

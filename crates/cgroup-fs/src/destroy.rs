@@ -68,6 +68,27 @@ pub(crate) fn pids(home: &Home) -> Result<Vec<i32>> {
     tree::pids(&home.path).at(|| format!("list the processes of cgroup `{}`", home.path.display()))
 }
 
+/// Removes the cgroup from every hierarchy where nothing is in it; `false` where something is.
+///
+/// # Errors
+/// Names the cgroup.
+pub(crate) fn abandon(homes: &Homes) -> Result<bool> {
+    // Where there are processes it is another container's, with all below it.
+    for (_, home) in homes.all() {
+        if tree::pids(&home.path).is_ok_and(|pids| !pids.is_empty()) {
+            return Ok(false);
+        }
+    }
+    let mut gone = true;
+    for (_, home) in homes.all() {
+        match tree::remove(&home.path) {
+            Err(Errno::BUSY | Errno::NOTEMPTY) => gone = false,
+            other => other.at(|| format!("remove cgroup `{}`", home.path.display()))?,
+        }
+    }
+    Ok(gone)
+}
+
 /// Removes the cgroup from every hierarchy, killing what is in it.
 ///
 /// # Errors

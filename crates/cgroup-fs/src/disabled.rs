@@ -3,7 +3,7 @@
 use crate::cgroup::FsCgroup;
 use crate::device;
 use crate::knobs;
-use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
+use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Note, Placement};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ impl CgroupManager for DisabledManager {
         NAME
     }
 
-    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement> {
+    fn place(&self, request: &CgroupRequest<'_>, _: Note<'_>) -> Result<Placement> {
         refuse_limits(request.resources)?;
         let record = CgroupRecord { manager: NAME.into(), ..CgroupRecord::default() };
         Ok(Placement { record, ..Placement::default() })

@@ -5,7 +5,7 @@ use crate::controller::{Controller, ControllerSet, Version};
 use crate::files::{Dir, put};
 use crate::homes::Home;
 use runtime_core::{Error, ErrorKind, Result};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ const CONTROLLERS: &str = "cgroup.controllers";
 ///
 /// # Errors
 /// ``controller `X` is not available under DIR/cgroup.controllers``, with the reason and, where rights are missing, how to delegate it.
-pub(crate) fn enable(home: &Home, needed: ControllerSet) -> Result<()> {
+pub(crate) fn enable(home: &Home, needed: ControllerSet, spent: &mut Vec<OwnedFd>) -> Result<()> {
     let needed = needed.iter().filter(|c| c.is_enabled_by_parent()).fold(ControllerSet::EMPTY, ControllerSet::with);
     let dir = home.dir();
-    let own = match dir.read(CONTROLLERS) {
+    let own = match dir.read_on(CONTROLLERS, spent) {
         Err(Errno::NOENT | Errno::NODEV) => return Err(gone(&dir)),
         other => ControllerSet::parse(&other.unwrap_or_default()),
     };
@@ -35,7 +35,7 @@ pub(crate) fn enable(home: &Home, needed: ControllerSet) -> Result<()> {
         return Ok(());
     }
     let root = Dir::new(&home.mount);
-    let top = root.read(CONTROLLERS).unwrap_or_default();
+    let top = root.read_on(CONTROLLERS, spent).unwrap_or_default();
     let available = ControllerSet::parse(&top);
     if let Some(c) = needed.minus(available).iter().next() {
         return Err(missing(c, Version::V2, &root.file(CONTROLLERS)));
@@ -184,7 +184,7 @@ mod tests {
     #[test]
     fn everything_available_is_enabled_on_each_level_above() {
         let (root, home) = tree("cpu memory misc\n", "cpu\n");
-        enable(&home, ControllerSet::EMPTY).unwrap();
+        enable(&home, ControllerSet::EMPTY, &mut Vec::new()).unwrap();
         assert_eq!(written(root.path()), "+cpu +memory +misc");
         assert_eq!(written(&root.path().join("a")), "+cpu +memory +misc");
     }
@@ -193,7 +193,7 @@ mod tests {
     fn nothing_is_written_where_everything_is_there() {
         for (top, own) in [("cpu memory\n", "cpu memory\n"), ("", ""), ("misc", "cpuset cpu io memory hugetlb pids\n")] {
             let (root, home) = tree(top, own);
-            enable(&home, ControllerSet::EMPTY).unwrap();
+            enable(&home, ControllerSet::EMPTY, &mut Vec::new()).unwrap();
             assert_eq!(written(root.path()), "");
         }
     }
@@ -201,9 +201,9 @@ mod tests {
     #[test]
     fn a_needed_controller_that_the_root_lacks_is_named_with_the_file() {
         let (root, home) = tree("cpu\n", "cpu\n");
-        let e = enable(&home, ControllerSet::of(&[Controller::Memory])).unwrap_err().to_string();
+        let e = enable(&home, ControllerSet::of(&[Controller::Memory]), &mut Vec::new()).unwrap_err().to_string();
         assert_eq!(e, format!("controller `memory` is not available under {}", root.path().join(CONTROLLERS).display()));
-        enable(&home, ControllerSet::of(&[Controller::Core, Controller::Devices])).unwrap();
+        enable(&home, ControllerSet::of(&[Controller::Core, Controller::Devices]), &mut Vec::new()).unwrap();
     }
 
     #[test]
@@ -211,8 +211,8 @@ mod tests {
         let (root, home) = tree("cpu memory\n", "cpu\n");
         fs::remove_file(root.path().join(SUBTREE)).unwrap();
         fs::write(root.path().join("a").join(CONTROLLERS), "cpu\n").unwrap();
-        enable(&home, ControllerSet::of(&[Controller::Cpu])).unwrap();
-        let e = enable(&home, ControllerSet::of(&[Controller::Memory])).unwrap_err().to_string();
+        enable(&home, ControllerSet::of(&[Controller::Cpu]), &mut Vec::new()).unwrap();
+        let e = enable(&home, ControllerSet::of(&[Controller::Memory]), &mut Vec::new()).unwrap_err().to_string();
         let dir = root.path().display();
         let wanted = format!(
             "controller `memory` is not available under {dir}/a/cgroup.controllers: enable it in `{dir}/cgroup.subtree_control`: \

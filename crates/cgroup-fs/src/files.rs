@@ -41,7 +41,15 @@ impl<'a> Dir<'a> {
 
     /// Reads a file of the cgroup.
     pub(crate) fn read(&self, file: &str) -> std::result::Result<String, Errno> {
-        slurp(self.open(file, OFlags::RDONLY)?, SHORT)
+        slurp(&self.open(file, OFlags::RDONLY)?, SHORT)
+    }
+
+    /// [`read`](Self::read), with the file to be closed later.
+    pub(crate) fn read_on(&self, file: &str, spent: &mut Vec<OwnedFd>) -> std::result::Result<String, Errno> {
+        let file = self.open(file, OFlags::RDONLY)?;
+        let text = slurp(&file, SHORT);
+        spent.push(file);
+        text
     }
 
     /// Writes a file of the cgroup with one write(2).
@@ -67,12 +75,12 @@ impl<'a> Dir<'a> {
 
 /// Reads a file of the cgroup that `dir` is open on.
 pub(crate) fn read_at(dir: BorrowedFd<'_>, file: &str) -> std::result::Result<String, Errno> {
-    slurp(openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, SHORT)
+    slurp(&openat(dir, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, SHORT)
 }
 
 /// Reads a file of /proc, whose records may be long.
 pub(crate) fn read_proc(file: &str) -> std::result::Result<String, Errno> {
-    slurp(openat(CWD, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, 0)
+    slurp(&openat(CWD, file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?, 0)
 }
 
 /// The files of a cgroup have short records, and seq_file fills the buffer with as many as fit: a read that returned less than this was
@@ -90,14 +98,14 @@ pub(crate) fn put(fd: BorrowedFd<'_>, value: &str) -> std::result::Result<(), Er
 }
 
 /// Reads until a read returns nothing, or less than `short` bytes in all.
-fn slurp(fd: OwnedFd, short: usize) -> std::result::Result<String, Errno> {
+fn slurp(fd: &OwnedFd, short: usize) -> std::result::Result<String, Errno> {
     let mut out = vec![0; 4096];
     let mut have = 0;
     loop {
         if have == out.len() {
             out.resize(out.len() * 4, 0);
         }
-        match read(&fd, &mut out[have..]) {
+        match read(fd, &mut out[have..]) {
             Err(Errno::INTR) => {}
             Err(e) => return Err(e),
             Ok(0) => break,

@@ -38,6 +38,12 @@ pub(crate) fn set(homes: &Homes, frozen: bool) -> Result<()> {
     done
 }
 
+/// Where it can be frozen.
+pub(crate) fn place(homes: &Homes) -> Option<PathBuf> {
+    let home = homes.v2.as_ref().or_else(|| homes.find(Controller::Freezer, Version::V1))?;
+    Some(home.path.clone())
+}
+
 /// Whether it is itself, or is about to be, frozen in either version.
 pub(crate) fn is_set(homes: &Homes) -> Result<bool> {
     if let Some(home) = &homes.v2

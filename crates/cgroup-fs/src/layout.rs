@@ -36,6 +36,11 @@ impl Layout {
         Self { v2: Some(root.into()), v1: Vec::new() }
     }
 
+    /// A host with a v2 tree where everyone has it.
+    pub(crate) fn usual() -> Self {
+        Self::unified(USUAL)
+    }
+
     /// Asks the host: one statfs(2) where `/sys/fs/cgroup` is the v2 tree, else `/proc/self/mountinfo` is read as well.
     ///
     /// # Errors
@@ -44,7 +49,7 @@ impl Layout {
         if let Ok(fs) = rustix::fs::statfs(USUAL)
             && fs.f_type as u64 == CGROUP2_SUPER_MAGIC
         {
-            return Ok(Self::unified(USUAL));
+            return Ok(Self::usual());
         }
         let info = read_proc("/proc/self/mountinfo").at(|| "read `/proc/self/mountinfo`".into())?;
         let layout = Self::from_mountinfo(&info);

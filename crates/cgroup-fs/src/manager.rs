@@ -6,7 +6,7 @@ use crate::layout::Layout;
 use crate::named;
 use crate::path;
 use crate::place;
-use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
+use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Note, Placement};
 use runtime_core::{ErrorKind, Result};
 use std::sync::{Arc, OnceLock};
 
@@ -42,20 +42,25 @@ impl CgroupfsManager {
         Ok(self.layout.get_or_init(|| found))
     }
 
-    fn make(&self, request: &CgroupRequest<'_>, path: &str) -> Result<Placement> {
-        let layout = self.layout()?;
+    fn make(&self, request: &CgroupRequest<'_>, path: &str, note: Note<'_>) -> Result<Placement> {
+        let layout = if request.unified { self.layout.get_or_init(|| Arc::new(Layout::usual())) } else { self.layout()? };
         let named = named::named(request.annotations, layout)?;
         if named.is_some() {
             let layout = named::with_named(layout, &CgroupRecord { named: named.clone(), ..CgroupRecord::default() });
+            note(&CgroupRecord { named: named.clone(), ..record(path.to_owned()) })?;
             let mut placement = place::place(&layout, path, request)?;
             placement.record.named = named;
             return Ok(placement);
         }
         let may_move = request.cgroups_path.is_none_or(str::is_empty) && layout.v1.is_empty();
+        note(&record(path.to_owned()))?;
         match place::place(layout, path, request) {
             Err(e) if may_move && matches!(e.errno(), Some(libc::EACCES | libc::EPERM | libc::EROFS)) => {
                 match place::sibling(request.id)? {
-                    Some(beside) => place::place(layout, &beside, request),
+                    Some(beside) => {
+                        note(&record(beside.clone()))?;
+                        place::place(layout, &beside, request)
+                    }
                     None => Err(e),
                 }
             }
@@ -69,10 +74,10 @@ impl CgroupManager for CgroupfsManager {
         NAME
     }
 
-    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement> {
+    fn place(&self, request: &CgroupRequest<'_>, note: Note<'_>) -> Result<Placement> {
         let path = path::resolve(request.cgroups_path, request.id)?;
         let indifferent = request.rootless && request.cgroups_path.is_none_or(str::is_empty) && knobs::asked(request.resources).is_none();
-        match self.make(request, &path) {
+        match self.make(request, &path, note) {
             Err(e) if indifferent && e.kind() != ErrorKind::Invalid => {
                 tracing::debug!("the container stays in the cgroup of its runtime: {e}");
                 Ok(Placement { record: record(String::new()), ..Placement::default() })

@@ -4,12 +4,12 @@
 use crate::controller::ControllerSet;
 use crate::layout::{Hierarchy, Layout};
 use runtime_core::api::CgroupRecord;
+use runtime_core::api::annotations::FORCE_CGROUP_V1 as ANNOTATION;
 use runtime_core::spec::{Map, Str};
 use runtime_core::{Error, Result};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-const ANNOTATION: &str = "run.oci.systemd.force_cgroup_v1";
 /// `CGROUP_SUPER_MAGIC` (statfs(2)).
 const CGROUP_SUPER_MAGIC: u64 = 0x0027_e0eb;
 

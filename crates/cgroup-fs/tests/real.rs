@@ -27,7 +27,7 @@ fn skip(test: &str, reason: &str) {
 fn can(test: &str) -> bool {
     let probe = ContainerId::new(&format!("pinnace-can-{}-{test}", std::process::id())).unwrap();
     let manager = CgroupfsManager::new();
-    match manager.place(&request(&probe, &Resources::default(), None)) {
+    match manager.place(&request(&probe, &Resources::default(), None), &|_| Ok(())) {
         Ok(placement) => {
             manager.open(&placement.record).unwrap().destroy().unwrap();
             true
@@ -49,7 +49,7 @@ fn has(controller: Controller) -> bool {
 
 fn request<'a>(id: &'a ContainerId, resources: &'a Resources<'a>, path: Option<&'a str>) -> CgroupRequest<'a> {
     static NONE: Map<'static, spec::Str<'static>> = Map(Vec::new());
-    CgroupRequest { id, cgroups_path: path, resources, annotations: &NONE, rootless: false, owner: None }
+    CgroupRequest { id, cgroups_path: path, resources, annotations: &NONE, rootless: false, owner: None, unified: false }
 }
 
 /// A process that waits for its end.
@@ -84,7 +84,7 @@ impl Made {
         let id = ContainerId::new(&format!("pinnace-real-{}-{name}", std::process::id())).unwrap();
         let manager = CgroupfsManager::new();
         let request = request(&id, &resources, None);
-        let placement = manager.place(&request)?;
+        let placement = manager.place(&request, &|_| Ok(()))?;
         // What clone3 and the child do for a container.
         if let Some(dir) = &placement.into {
             let file = rustix::fs::openat(dir, "cgroup.procs", rustix::fs::OFlags::WRONLY, rustix::fs::Mode::empty()).unwrap();
@@ -241,7 +241,7 @@ fn a_limit_that_is_refused_leaves_nothing() {
     // Which controller it is does not matter: this host lacks it, or the kernel refuses the value.
     for json in [r#"{"cpu":{"cpus":"9999"}}"#, r#"{"unified":{"../x":"1"}}"#, r#"{"hugepageLimits":[{"pageSize":"3KB","limit":1}]}"#] {
         let resources: Resources<'_> = spec::parse(json.as_bytes()).unwrap();
-        let e = manager.place(&request(&id, &resources, None)).map(drop).unwrap_err();
+        let e = manager.place(&request(&id, &resources, None), &|_| Ok(())).map(drop).unwrap_err();
         assert!(!e.to_string().is_empty());
         let left = Command::new("find").args(["/sys/fs/cgroup", "-name", id.as_str()]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{json}: {e}");
@@ -258,7 +258,7 @@ fn paths_do_not_escape() {
     let manager = CgroupfsManager::new();
     let resources = Resources::default();
     for path in ["/../../pinnace-escape", "a/../../../pinnace-escape", "/sub/./x//y"] {
-        let Ok(placement) = manager.place(&request(&id, &resources, Some(path))) else { continue };
+        let Ok(placement) = manager.place(&request(&id, &resources, Some(path)), &|_| Ok(())) else { continue };
         let recorded = placement.record.path.clone();
         manager.open(&placement.record).unwrap().destroy().unwrap();
         assert!(recorded.starts_with('/') && !recorded.split('/').any(|c| c == ".."), "{path} became {recorded}");
@@ -274,11 +274,11 @@ fn the_disabled_manager_refuses_limits_only() {
     let id = ContainerId::new("x").unwrap();
     let manager = DisabledManager;
     let resources: Resources<'_> = spec::parse(br#"{"devices":[{"allow":false,"access":"rwm"}]}"#).unwrap();
-    let placement = manager.place(&request(&id, &resources, Some("/ignored"))).unwrap();
+    let placement = manager.place(&request(&id, &resources, Some("/ignored")), &|_| Ok(())).unwrap();
     assert!(placement.into.is_none() && placement.join.is_empty() && placement.record.path.is_empty());
     manager.open(&placement.record).unwrap().destroy().unwrap();
     let resources: Resources<'_> = spec::parse(br#"{"pids":{"limit":5}}"#).unwrap();
-    let e = manager.place(&request(&id, &resources, None)).map(drop).unwrap_err();
+    let e = manager.place(&request(&id, &resources, None), &|_| Ok(())).map(drop).unwrap_err();
     assert!(e.to_string().contains("cannot set limits without cgroups"), "{e}");
 }
 
@@ -405,4 +405,22 @@ fn bytes_that_go_to_a_device_are_counted() {
         return skip(name, "needs a disk whose traffic the kernel counts by cgroup (covered by cargo xtask vm test)");
     }
     assert!(total >= 1 << 20, "{stats:?}");
+}
+
+/// What a killed runtime left is removed when nothing is in it; a process in it, which may be another's, lives on.
+#[test]
+fn what_is_abandoned_is_removed_without_killing() {
+    if !can("what_is_abandoned_is_removed_without_killing") {
+        return;
+    }
+    let mut sleeper = Sleeper::start();
+    let made = Made::new("abandoned", "{}", sleeper.pid()).unwrap();
+    assert!(!made.cgroup.abandon().unwrap());
+    assert!(sleeper.0.try_wait().unwrap().is_none(), "it was killed");
+    drop(sleeper);
+    while !made.cgroup.abandon().unwrap() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert!(made.directories().is_empty());
+    assert!(made.cgroup.abandon().unwrap(), "it may be gone");
 }

@@ -2,13 +2,11 @@
 
 use crate::gvariant;
 use crate::properties::{Origin, Property};
+use runtime_core::api::annotations::{DELEGATE_CGROUP as DELEGATE, SYSTEMD_PROPERTY as PROPERTY, SYSTEMD_SUBGROUP as SUBGROUP};
 use runtime_core::spec::{Map, Str};
 use runtime_core::{Error, Result};
 use zbus::Variant;
 
-const PROPERTY: &str = "org.systemd.property.";
-const SUBGROUP: &str = "run.oci.systemd.subgroup";
-const DELEGATE: &str = "run.oci.delegate-cgroup";
 /// The cgroup below the scope that the container's process is in, where no annotation says otherwise.
 const CONTAINER: &str = "/container";
 /// What the runtime sets itself: another value would put the scope elsewhere than where its cgroup is looked for, or have no process in it.

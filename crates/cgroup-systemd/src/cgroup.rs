@@ -8,6 +8,7 @@ use cgroup_fs::{FsCgroup, Layout, device};
 use runtime_core::api::{Cgroup, CgroupRecord, Placement, Stats};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// A scope, and the container's cgroup in it.
@@ -85,6 +86,10 @@ impl Cgroup for SystemdCgroup {
         self.own.is_frozen()
     }
 
+    fn freezer_dir(&self) -> Option<PathBuf> {
+        self.own.freezer_dir()
+    }
+
     fn kill(&self, signal: i32) -> Result<()> {
         self.own.kill(signal)
     }
@@ -122,5 +127,16 @@ impl Cgroup for SystemdCgroup {
             tracing::warn!("{e}");
         }
         Ok(())
+    }
+
+    /// systemd forgets a scope that is empty by itself, but not the device program that was pinned for it.
+    fn abandon(&self) -> Result<bool> {
+        if !self.whole.abandon()? {
+            return Ok(false);
+        }
+        if !self.user && !self.link.is_foreign(&self.scope) {
+            device::unpin(&pin_path(&self.scope))?;
+        }
+        Ok(true)
     }
 }

@@ -10,6 +10,9 @@ use zbus::{Array, Structure, Variant};
 
 type Parsed<T> = Result<T, String>;
 
+/// Longest type on the bus, in letters (D-Bus specification, "Valid Signatures"). The library panics beyond it.
+const SIGNATURE: usize = 255;
+
 /// How deep arrays and tuples may be in each other.
 const DEPTH: usize = 8;
 
@@ -21,7 +24,11 @@ pub(crate) fn parse(text: &str) -> Parsed<Variant<'static>> {
     let mut p = Parser { text, at: 0 };
     let value = p.value(None, 0)?;
     p.space();
-    if p.at < text.len() { Err(p.unexpected()) } else { Ok(value) }
+    if p.at < text.len() {
+        return Err(p.unexpected());
+    }
+    // The bus writes a value's type in front of it.
+    if value.value_signature().to_string().len() > SIGNATURE { Err("too many parts".into()) } else { Ok(value) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,7 +251,12 @@ impl<'t> Parser<'t> {
         match kind {
             None | Some(Kind::Str) => Ok(Variant::from(out)),
             Some(Kind::Path) => zbus::ObjectPath::try_from(out).map(Variant::ObjectPath).map_err(|e| format!("not an object path: {e}")),
-            Some(Kind::Sig) => Signature::try_from(out.as_str()).map(Variant::Signature).map_err(|e| format!("not a signature: {e}")),
+            // The library writes several types as a tuple of them, whose brackets count.
+            Some(Kind::Sig) => match Signature::try_from(out.as_str()) {
+                Ok(signature) if signature.to_string().len() <= SIGNATURE => Ok(Variant::Signature(signature)),
+                Ok(_) => Err(format!("a signature of more than {SIGNATURE} letters")),
+                Err(e) => Err(format!("not a signature: {e}")),
+            },
             Some(_) => Err(format!("a string at byte {start} among values of another type")),
         }
     }
@@ -397,6 +409,20 @@ mod tests {
             ("objectpath 'x'", "not an object path: Invalid object path"),
         ] {
             assert_eq!(parse(text).unwrap_err(), wrong, "{text}");
+        }
+    }
+
+    /// Found by the fuzz target `systemd`: the library panics when it writes these.
+    #[test]
+    fn types_too_long_for_the_bus() {
+        for (long, short) in [
+            (format!("@g \"{}\"", "t".repeat(254)), format!("@g \"{}\"", "t".repeat(253))),
+            (format!("({})", vec!["1"; 254].join(",")), format!("({})", vec!["1"; 253].join(","))),
+        ] {
+            assert!(parse(&long).is_err(), "{long}");
+            crate::fuzz::property(format!("Long\n{long}").as_bytes());
+            assert!(parse(&short).is_ok(), "{short}");
+            crate::fuzz::property(format!("Long\n{short}").as_bytes());
         }
     }
 

@@ -8,7 +8,7 @@ use crate::properties;
 use crate::systemd::Link;
 use crate::unit::Unit;
 use cgroup_fs::{Adoption, CgroupfsManager, Controller, Layout, Version, adopt, device, knobs, with_named};
-use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Placement};
+use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Note, Placement};
 use runtime_core::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl CgroupManager for SystemdManager {
     }
 
     /// Everything that can be refused is refused here, before there is a process. The connection stays open for `enter`.
-    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement> {
+    fn place(&self, request: &CgroupRequest<'_>, note: Note<'_>) -> Result<Placement> {
         let unit = Unit::resolve(request.cgroups_path, request.id, request.rootless)?;
         let wishes = Wishes::of(request.annotations)?;
         let split = self.layout()?.split();
@@ -66,6 +66,7 @@ impl CgroupManager for SystemdManager {
             let scope = record.scope.unwrap_or_default();
             return Err(Error::invalid(format!("linux.cgroupsPath: unit `{scope}` is in use by process {pid}")));
         }
+        note(&record)?;
         Ok(Placement { moved_by_manager: true, record, ..Placement::default() })
     }
 

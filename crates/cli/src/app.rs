@@ -3,13 +3,17 @@
 use crate::args::{self, Stop};
 use crate::cmd::{self, Context};
 use crate::global;
+use crate::handover;
 use crate::output;
 use crate::persona::Persona;
+use crate::profile::Wanted;
 use crate::version;
+use crate::wire;
 use pinnace_logging::{Format, Settings, Target};
 use runtime_core::api::{Level, LogBridge, Logger, Record};
-use runtime_core::{Error, Result};
-use std::ffi::OsString;
+use runtime_core::engine::protect_own_program;
+use runtime_core::{Error, ErrorKind, Result};
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 /// Exit status of a command that failed.
@@ -20,10 +24,11 @@ const USAGE: i32 = 64;
 /// Runs the program; `words` is argv.
 pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
     let mut words = words.into_iter();
-    let persona = Persona::of(words.next().as_deref());
+    let argv0 = words.next().unwrap_or_default();
+    let persona = Persona::of(Some(&argv0));
     let words: Vec<_> = words.collect();
     let mut log = Log { logger: None, json_on_stderr: false };
-    match dispatch(persona, &words, &mut log) {
+    match dispatch(&argv0, &words, &mut log) {
         Ok(status) => status,
         Err((at, Stop::Print(text))) => {
             // The help of a command knows its own name only.
@@ -41,7 +46,9 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
 /// What went wrong, and in which command's options, if not in the global ones.
 type Failure = (Option<&'static str>, Stop);
 
-fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, Failure> {
+fn dispatch(argv0: &OsStr, words: &[OsString], log: &mut Log) -> Result<i32, Failure> {
+    let wanted = Wanted::from_environment();
+    let persona = Persona::of(Some(argv0));
     let global = |stop| (None, stop);
     let failed = |e: Error| (None, Stop::Failed(e));
     let invocation = global::parse(persona, words).map_err(global)?;
@@ -49,6 +56,9 @@ fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, 
     if options.get_flag("version") {
         return Err(global(Stop::Print(version::text(persona, &global::root(options, persona)))));
     }
+    // Before anything is opened, since it may begin anew.
+    let enters = |name: &str| ["create", "run", "exec"].contains(&name);
+    let protection = invocation.command.as_ref().filter(|(name, _)| enters(name)).map(|_| protect_own_program());
     let settings = global::log_settings(options).map_err(failed)?;
     let mut logger = log.open(&settings).map_err(failed)?;
     let Some((name, rest)) = &invocation.command else {
@@ -64,9 +74,31 @@ fn dispatch(persona: Persona, words: &[OsString], log: &mut Log) -> Result<i32, 
     }
     // The libraries' events; nothing else in this process subscribes, so this cannot fail.
     let _ = tracing::subscriber::set_global_default(LogBridge::new(logger.clone()));
-    let context =
-        Context { persona, root: global::root(options, persona), cgroup_manager: global::cgroup_manager(options).map_err(failed)?, logger };
-    (command.run)(&context, &matches).map_err(|stop| (Some(command.name), stop))
+    if let Some(protection) = protection {
+        tracing::debug!("the runtime's own program is protected: {:?}", protection.map_err(failed)?);
+    }
+    let context = Context {
+        persona,
+        root: global::root(options, persona),
+        cgroup_manager: global::cgroup_manager(options).map_err(failed)?,
+        handler: Persona::handler(Some(argv0)),
+        logger,
+        profile: wanted.as_ref().map(|wanted| wanted.profile.clone()),
+    };
+    if let Some(profile) = &context.profile {
+        profile.mark("read the arguments");
+    }
+    let done = (command.run)(&context, &matches);
+    if let Some(Err(e)) = wanted.map(|wanted| wanted.write()) {
+        context.logger.log(&Record { level: Level::Error, message: &e.to_string() });
+    }
+    done.map_err(|stop| match stop {
+        // The program that others hand containers over to hands none on.
+        Stop::Failed(e) if e.kind() == ErrorKind::NoHandler && wire::handlers().is_empty() => {
+            failed(handover::to_handlers(argv0, words, &e))
+        }
+        stop => (Some(command.name), stop),
+    })
 }
 
 /// The log, from the moment it is open; before that, standard error.
@@ -149,7 +181,7 @@ mod tests {
             ("--root /nonexistent/x exec -?", "Usage: exec "),
         ] {
             let words: Vec<_> = line.split_whitespace().map(OsString::from).collect();
-            match dispatch(Persona::Crun, &words, &mut Log { logger: None, json_on_stderr: false }) {
+            match dispatch(OsStr::new("crun"), &words, &mut Log { logger: None, json_on_stderr: false }) {
                 Err((_, Stop::Print(text))) => assert!(text.starts_with(start), "{line}: {text}"),
                 other => panic!("{line}: {other:?}"),
             }

@@ -58,7 +58,8 @@ pub(crate) fn with_operands(command: Command) -> Command {
     command.arg(Arg::new(OPERANDS).num_args(0..).action(ArgAction::Append).value_parser(OsStringValueParser::new()).hide(true))
 }
 
-const OPERANDS: &str = "operands";
+/// What is no option among the matches.
+pub(crate) const OPERANDS: &str = "operands";
 
 /// Parses `words`, the command line behind the command's name.
 pub(crate) fn parse(mut command: Command, words: &[OsString]) -> Result<ArgMatches, Stop> {

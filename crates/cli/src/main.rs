@@ -6,18 +6,26 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod app;
+#[cfg(not(feature = "trap-alloc"))]
+mod arena;
 mod args;
 mod cmd;
 #[cfg(not(test))]
 mod entry;
 mod global;
+mod handover;
 mod output;
 mod persona;
+mod profile;
 mod regex;
 #[cfg(feature = "trap-alloc")]
 mod trap_alloc;
 mod version;
 mod wire;
+
+#[cfg(not(any(test, feature = "trap-alloc")))]
+#[global_allocator]
+static ALLOCATOR: arena::Arena = arena::Arena::new();
 
 #[cfg(feature = "trap-alloc")]
 #[global_allocator]

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Invalid,
     /// Compiled without the backend, or the kernel lacks the feature.
     Unsupported,
+    /// The container asks for a handler, or for seccomp notify plugins, which this runtime does not have and a dynamic one may have.
+    NoHandler,
     /// Everything else.
     Other,
 }

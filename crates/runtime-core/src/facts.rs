@@ -1,10 +1,11 @@
 //! What the plan needs to know about the host, asked once. Not here: decisions.
 
 use crate::error::{Context, Error, Result};
-use crate::spec::{IdMapping, Spec};
+use crate::spec::{IdMapping, Linux, Process, Spec, Str};
 use crate::sys;
 use rustix::fd::AsRawFd;
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
 use std::os::fd::OwnedFd;
 
 /// Facts about the host and this process.
@@ -20,10 +21,47 @@ pub(crate) struct Facts {
     pub setgroups_denied: bool,
     /// Ranges of /etc/subuid and /etc/subgid; read only when default id maps are needed.
     pub subordinate: Subordinate,
-    /// SELinux is enabled; asked only when there is a label to set.
+    /// Security modules; asked only when there is a label to set.
+    pub lsm: Lsm,
+    /// How cgroups are mounted; looked at only when the container mounts them.
+    pub cgroups: Option<CgroupLayout>,
+    /// A mount namespace can be made of a tree (kernel 7.0); asked only when the container could live in one.
+    pub tree_namespaces: bool,
+}
+
+/// Which security modules are in force for this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Lsm {
+    /// SELinux is enabled.
     pub selinux: bool,
-    /// How cgroups are mounted; read only when the container mounts them.
-    pub cgroups: CgroupLayout,
+    pub apparmor: AppArmor,
+}
+
+/// AppArmor, as this process sees it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum AppArmor {
+    /// Not enabled, or not asked for.
+    #[default]
+    Off,
+    /// No profile confines this process.
+    Unconfined,
+    /// One does.
+    Confined,
+}
+
+impl Lsm {
+    /// Asks about the modules that `process` or `linux` has a label for.
+    ///
+    /// # Errors
+    /// A file of /proc cannot be read.
+    fn gather(proc: &OwnedFd, process: Option<&Process<'_>>, linux: &Linux<'_>) -> Result<Self> {
+        let wanted = |label: Option<&Str<'_>>| label.is_some_and(|l| !l.is_empty());
+        let labels = [linux.mount_label.as_ref(), process.and_then(|p| p.selinux_label.as_ref())];
+        Ok(Self {
+            selinux: labels.into_iter().any(wanted) && selinux(),
+            apparmor: if wanted(process.and_then(|p| p.apparmor_profile.as_ref())) { apparmor(proc)? } else { AppArmor::Off },
+        })
+    }
 }
 
 /// Ranges of subordinate ids of the user: first id, count.
@@ -34,10 +72,9 @@ pub(crate) struct Subordinate {
 }
 
 /// How cgroups are mounted on the host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum CgroupLayout {
     /// One cgroup2 mount at /sys/fs/cgroup.
-    #[default]
     Unified,
     /// Several hierarchies below /sys/fs/cgroup.
     Legacy(Vec<Hierarchy>),
@@ -70,11 +107,11 @@ pub(crate) fn open_proc() -> Result<OwnedFd> {
 const INITIAL_USERNS: u64 = 0xEFFF_FFFD;
 
 impl Facts {
-    /// Asks what `spec` needs.
+    /// Asks what `spec` needs, and the labels of `process`, which is to run in it.
     ///
     /// # Errors
     /// A file of /proc or /etc cannot be read or is malformed.
-    pub(crate) fn gather(proc: &OwnedFd, spec: &Spec<'_>) -> Result<Self> {
+    pub(crate) fn gather(proc: &OwnedFd, spec: &Spec<'_>, process: Option<&Process<'_>>) -> Result<Self> {
         let euid = rustix::process::geteuid().as_raw();
         // Only the default maps of an unprivileged user need it.
         let egid = if euid == 0 { 0 } else { rustix::process::getegid().as_raw() };
@@ -90,8 +127,9 @@ impl Facts {
             initial_userns,
             setgroups_denied: !initial_userns && read(proc, c"self/setgroups")?.starts_with(b"deny"),
             subordinate: if default_maps { subordinate(euid)? } else { Subordinate::default() },
-            selinux: linux.mount_label.as_deref().is_some_and(|l| !l.is_empty()) && selinux(),
-            cgroups: if mounts_cgroups { cgroup_layout(proc)? } else { CgroupLayout::default() },
+            lsm: Lsm::gather(proc, process, &linux)?,
+            cgroups: if mounts_cgroups { Some(cgroup_layout(proc)?) } else { None },
+            tree_namespaces: false,
         })
     }
 
@@ -161,18 +199,31 @@ fn selinux() -> bool {
     rustix::fs::statfs(c"/sys/fs/selinux").is_ok_and(|st| st.f_type as u32 == SELINUX_MAGIC)
 }
 
+fn apparmor(proc: &OwnedFd) -> Result<AppArmor> {
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled");
+    if !enabled.is_ok_and(|text| text.starts_with(b"Y")) {
+        return Ok(AppArmor::Off);
+    }
+    // The file of its own came with kernel 5.8; before it, AppArmor had the one that all modules share.
+    let current = read(proc, c"self/attr/apparmor/current").or_else(|_| read(proc, c"self/attr/current"))?;
+    Ok(if current.trim_ascii() == b"unconfined" { AppArmor::Unconfined } else { AppArmor::Confined })
+}
+
 fn cgroup_layout(proc: &OwnedFd) -> Result<CgroupLayout> {
     const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
-    let root = rustix::fs::statfs(c"/sys/fs/cgroup");
-    if root.is_ok_and(|st| st.f_type == CGROUP2_SUPER_MAGIC) {
-        return Ok(CgroupLayout::Unified);
+    match rustix::fs::statfs(c"/sys/fs/cgroup") {
+        Ok(st) if st.f_type == CGROUP2_SUPER_MAGIC => return Ok(CgroupLayout::Unified),
+        // Nothing is there, or one may not look there, which the table of mounts tells as well.
+        Ok(_) | Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::PERM | Errno::NOSYS) => {}
+        // The container of a host that could not be asked must not be another one.
+        Err(e) => return Err(e).context(|| "statfs `/sys/fs/cgroup`"),
     }
     let text = read(proc, c"self/mountinfo")?;
     Ok(CgroupLayout::Legacy(hierarchies(&String::from_utf8_lossy(&text))))
 }
 
 /// Cgroup mounts directly below /sys/fs/cgroup, from mountinfo (proc(5)): fields up to ` - `, then type, source, super options.
-fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+pub(crate) fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     mountinfo
         .lines()
         .filter_map(|line| {

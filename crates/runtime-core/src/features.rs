@@ -1,6 +1,7 @@
 //! What the runtime can do, as the specification's features document (features.md, features-linux.md). Not here: asking the host; the
 //! document describes the runtime and the backends it was given.
 
+use crate::api::annotations::ANNOTATIONS;
 use crate::engine::Backends;
 use crate::plan::schedule::{MEMORY_FLAGS, MEMORY_MODES};
 use serde::Serialize;
@@ -58,10 +59,14 @@ const CAPABILITIES: [&str; 41] = [
     "CAP_CHECKPOINT_RESTORE",
 ];
 
-/// Annotations in a configuration that reach beyond the container, as names or prefixes: an engine that takes configurations from its
-/// users filters them.
-const UNSAFE_ANNOTATIONS: [&str; 6] =
-    ["module.wasm.image/variant", "io.kubernetes.cri.container-type", "run.oci.", "org.criu.", "krun.", "org.systemd.property."];
+/// Annotations in a configuration that reach beyond the container, as names or prefixes.
+fn unsafe_annotations() -> Vec<&'static str> {
+    let listed = ANNOTATIONS.iter().filter_map(|annotation| annotation.potentially_unsafe);
+    let mut all: Vec<_> = listed.collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
 
 /// The features document.
 #[derive(Debug, Clone, Serialize)]
@@ -81,7 +86,7 @@ pub struct Features {
     #[serde(serialize_with = "as_object", skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<(String, String)>,
     /// Names and prefixes of annotations that an engine should not take from strangers.
-    pub potentially_unsafe_config_annotations: &'static [&'static str],
+    pub potentially_unsafe_config_annotations: Vec<&'static str>,
 }
 
 /// `linux` of the features document.
@@ -102,8 +107,8 @@ pub struct LinuxFeatures {
     pub selinux: Enabled,
     /// Extensions of `mounts`.
     pub mount_extensions: MountExtensions,
-    /// `linux.intelRdt` is honoured.
-    pub intel_rdt: Enabled,
+    /// `linux.intelRdt`.
+    pub intel_rdt: IntelRdtFeatures,
     /// `linux.netDevices` is honoured.
     pub net_devices: Enabled,
     /// `linux.memoryPolicy`.
@@ -117,6 +122,17 @@ pub struct MemoryPolicyFeatures {
     pub modes: Vec<&'static str>,
     /// `MPOL_F_…`.
     pub flags: Vec<&'static str>,
+}
+
+/// `linux.intelRdt` of the features document.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct IntelRdtFeatures {
+    /// It is honoured, where the hardware is there.
+    pub enabled: bool,
+    /// Its field `schemata` is.
+    pub schemata: bool,
+    /// Its field `enableMonitoring` is.
+    pub monitoring: bool,
 }
 
 /// One switch.
@@ -190,7 +206,7 @@ impl Features {
                 apparmor: Enabled { enabled: true },
                 selinux: Enabled { enabled: true },
                 mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-                intel_rdt: Enabled { enabled: false },
+                intel_rdt: IntelRdtFeatures { enabled: true, schemata: true, monitoring: true },
                 net_devices: Enabled { enabled: true },
                 memory_policy: MemoryPolicyFeatures {
                     modes: MEMORY_MODES.iter().map(|(word, _)| *word).collect(),
@@ -198,7 +214,7 @@ impl Features {
                 },
             },
             annotations,
-            potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,
+            potentially_unsafe_config_annotations: unsafe_annotations(),
         };
         if let Some(compiler) = &backends.seccomp {
             let s = compiler.features();
@@ -265,7 +281,9 @@ mod tests {
 
     #[test]
     fn no_word_stands_twice() {
-        for words in [&crate::plan::mount_flags::words().collect::<Vec<_>>()[..], &CAPABILITIES, &HOOKS, &NAMESPACES, &UNSAFE_ANNOTATIONS] {
+        for words in
+            [&crate::plan::mount_flags::words().collect::<Vec<_>>()[..], &CAPABILITIES, &HOOKS, &NAMESPACES, &unsafe_annotations()[..]]
+        {
             let mut sorted = words.to_vec();
             sorted.sort_unstable();
             sorted.dedup();

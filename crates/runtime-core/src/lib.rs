@@ -1,5 +1,5 @@
 #![doc = include_str!("../README.md")]
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+#![cfg_attr(any(test, fuzzing), allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod api;
 mod error;
@@ -15,10 +15,16 @@ pub mod engine;
 mod facts;
 #[cfg(feature = "engine")]
 pub mod features;
+#[cfg(all(feature = "engine", any(test, fuzzing)))]
+pub mod fuzz;
+#[cfg(feature = "engine")]
+mod handled;
 #[cfg(feature = "engine")]
 mod init;
 #[cfg(feature = "engine")]
 mod plan;
+#[cfg(feature = "private-dir")]
+pub mod private_dir;
 #[cfg(feature = "engine")]
 pub mod signals;
 #[cfg(feature = "engine")]

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::plan::namespaces::KINDS;
-use crate::plan::{net_devices, schedule};
+use crate::plan::{net_devices, rdt, schedule};
 use crate::spec::{Hook, Linux, Mount, Process, Spec};
 
 /// Checks a configuration from which a container is to be made.
@@ -26,7 +26,7 @@ pub(crate) fn validate(spec: &Spec<'_>) -> Result<()> {
     time_offsets(&linux)?;
     resources(&linux)?;
     net_devices::check(&linux)?;
-    not_yet(&linux)?;
+    rdt::check(&linux)?;
     hooks(spec)
 }
 
@@ -195,14 +195,6 @@ fn resources(linux: &Linux<'_>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Sections that are understood but not carried out yet are refused: a container that lacks what it asked for must not start.
-fn not_yet(linux: &Linux<'_>) -> Result<()> {
-    match &linux.intel_rdt {
-        Some(_) => Err(Error::new(crate::ErrorKind::Unsupported, "linux.intelRdt: not supported by this version")),
-        None => Ok(()),
-    }
 }
 
 fn hooks(spec: &Spec<'_>) -> Result<()> {

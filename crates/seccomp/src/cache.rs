@@ -1,18 +1,17 @@
 //! The directory of compiled filters. Not here: what is in a file (`entry`), what makes a key (`lib`).
 //!
-//! The directory is trusted only if it is ours and no one else's (mode 0700, owner the effective user), its files only
-//! if they are plain files of ours that no one else can write; all is looked at through descriptors, never by name again.
+//! The directory is a private one, its files are believed if no one else can write them (`runtime_core::private_dir`).
 //! A hit is eight system calls: geteuid, openat and fstat of the directory, openat, fstat and read of the file, two close.
 
 use crate::entry;
 use runtime_core::api::SeccompFilter;
-use runtime_core::{Context, Error, Result};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, renameat, statat, unlinkat};
+use runtime_core::private_dir::{PrivateDir, not_ours};
+use runtime_core::{Context, Result};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -26,11 +25,11 @@ const DRAFT: &str = ".new-";
 /// Seconds after which a draft is no longer being written: its writer was killed.
 const STALE: i64 = 60;
 
+/// Others may read a filter, which is no secret, but not write it.
+const OTHERS: u32 = 0o022;
+
 /// An open cache directory that passed the checks.
-pub(crate) struct Dir {
-    fd: OwnedFd,
-    owner: u32,
-}
+pub(crate) struct Dir(PrivateDir);
 
 impl Dir {
     /// Opens the directory, made with its parents if missing.
@@ -38,41 +37,20 @@ impl Dir {
     /// # Errors
     /// It is a symbolic link, someone else's, or open to others; or a system call failed.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let owner = rustix::process::geteuid().as_raw();
-        let name = || format!("open `{}`", path.display());
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = match openat(CWD, path, flags, Mode::empty()) {
-            Err(Errno::NOENT) => {
-                make(path).context(|| format!("create `{}`", path.display()))?;
-                openat(CWD, path, flags, Mode::empty())
-            }
-            other => other,
-        };
-        let fd = fd.map_err(std::io::Error::from).context(name)?;
-        let stat = fstat(&fd).map_err(std::io::Error::from).context(name)?;
-        if stat.st_uid != owner || stat.st_mode & 0o777 != 0o700 {
-            return Err(Error::invalid(format!("`{}` must have mode 0700 and belong to user {owner}", path.display())));
-        }
-        Ok(Self { fd, owner })
+        PrivateDir::open(path).map(Self)
     }
 
     /// Looks a filter up. `None`: not there, or damaged.
     pub(crate) fn find(&self, key: &Key) -> Result<Option<SeccompFilter>> {
         let name = hex(key);
-        // Without NONBLOCK the open of a fifo would wait for a writer.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let fd = match openat(&self.fd, &name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(None),
-            other => other.map_err(std::io::Error::from).context(|| format!("open `{name}`"))?,
-        };
-        let stat = fstat(&fd).map_err(std::io::Error::from).context(|| format!("stat `{name}`"))?;
+        let Some((mut file, stat)) = self.0.file(&name, OTHERS)? else { return Ok(None) };
         let size = usize::try_from(stat.st_size).unwrap_or(usize::MAX);
-        if !self.trusts(&stat) || size > entry::MAX_SIZE {
-            return Err(Error::invalid(format!("`{name}` is no file of ours")));
+        if size > entry::MAX_SIZE {
+            return Err(not_ours(&name));
         }
         let mut bytes = vec![0; size];
         // A file that was shortened meanwhile is damaged.
-        match File::from(fd).read_exact(&mut bytes) {
+        match file.read_exact(&mut bytes) {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
             other => other.context(|| format!("read `{name}`"))?,
         }
@@ -87,22 +65,22 @@ impl Dir {
         let name = hex(key);
         self.evict()?;
         let written = self.write(&draft, &bytes).and_then(|()| {
-            renameat(&self.fd, &draft, &self.fd, &name).map_err(std::io::Error::from).context(|| format!("rename to `{name}`"))
+            renameat(&self.0, &draft, &self.0, &name).map_err(std::io::Error::from).context(|| format!("rename to `{name}`"))
         });
         if written.is_err() {
             // The first failure is the one to report.
-            let _ = unlinkat(&self.fd, &draft, AtFlags::empty());
+            let _ = unlinkat(&self.0, &draft, AtFlags::empty());
         }
         written
     }
 
     fn write(&self, draft: &str, bytes: &[u8]) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create = || openat(&self.fd, draft, flags, Mode::RUSR | Mode::WUSR);
+        let create = || openat(&self.0, draft, flags, Mode::RUSR | Mode::WUSR);
         let fd = match create() {
             // Left by a killed process that had our number.
             Err(Errno::EXIST) => {
-                unlinkat(&self.fd, draft, AtFlags::empty()).map_err(std::io::Error::from).context(|| format!("remove `{draft}`"))?;
+                unlinkat(&self.0, draft, AtFlags::empty()).map_err(std::io::Error::from).context(|| format!("remove `{draft}`"))?;
                 create()
             }
             other => other,
@@ -111,21 +89,17 @@ impl Dir {
         File::from(fd).write_all(bytes).context(|| format!("write `{draft}`"))
     }
 
-    fn trusts(&self, stat: &Stat) -> bool {
-        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_uid == self.owner && stat.st_mode & 0o022 == 0
-    }
-
     /// Makes room for one more, oldest first, and removes forgotten drafts.
     fn evict(&self) -> Result<()> {
         let here = || "list the seccomp cache";
         let mut files = Vec::new();
-        for item in rustix::fs::Dir::read_from(&self.fd).map_err(std::io::Error::from).context(here)? {
+        for item in rustix::fs::Dir::read_from(&self.0).map_err(std::io::Error::from).context(here)? {
             let name = item.map_err(std::io::Error::from).context(here)?.file_name().to_owned();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             // It may be gone by now: another process evicts too.
-            let Ok(stat) = statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            let Ok(stat) = statat(&self.0, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
             files.push(((stat.st_mtime, stat.st_mtime_nsec), name));
         }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(0));
@@ -136,25 +110,9 @@ impl Dir {
         let stale = drafts.into_iter().filter(|((seconds, _), _)| now - seconds > STALE);
         for (_, name) in entries.into_iter().take(surplus).chain(stale) {
             // As above; what cannot be removed stays and is tried again.
-            let _ = unlinkat(&self.fd, &name, AtFlags::empty());
+            let _ = unlinkat(&self.0, &name, AtFlags::empty());
         }
         Ok(())
-    }
-}
-
-/// Makes the directory and its parents, each only for us; an umask can only take away more, which [`Dir::open`] notices.
-fn make(path: &Path) -> std::io::Result<()> {
-    let mode = Mode::RWXU;
-    match mkdirat(CWD, path, mode) {
-        Ok(()) | Err(Errno::EXIST) => Ok(()),
-        Err(Errno::NOENT) => {
-            make(path.parent().filter(|p| !p.as_os_str().is_empty()).ok_or(Errno::NOENT)?)?;
-            match mkdirat(CWD, path, mode) {
-                Ok(()) | Err(Errno::EXIST) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        }
-        Err(error) => Err(error.into()),
     }
 }
 
@@ -169,6 +127,7 @@ fn hex(key: &Key) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::CWD;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 

@@ -5,11 +5,12 @@
 
 use crate::annotations::{Options, absolute};
 use crate::kernel::{FLAG_NEW_LISTENER, FLAG_TSYNC_ESRCH};
-use crate::words;
+use crate::{stub, words};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use libseccomp::error::SeccompError;
-use libseccomp::{ScmpAction, ScmpArgCompare, ScmpFilterContext, ScmpSyscall};
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSyscall};
+use runtime_core::api::annotations::SECCOMP_PLUGINS as PLUGINS;
 use runtime_core::api::{SeccompFilter, SeccompListener};
 use runtime_core::spec::{Seccomp, SeccompArg, SeccompRule, parse};
 use runtime_core::{Context, Error, Result};
@@ -83,6 +84,12 @@ fn with_listener(flags: u32, notifies: bool) -> u32 {
 }
 
 fn listener(section: &Seccomp<'_>, options: &Options<'_>) -> Result<SeccompListener> {
+    if options.plugins {
+        if section.listener_path.is_some() {
+            return Err(Error::invalid(format!("linux.seccomp.listenerPath: not with the annotation `{PLUGINS}`")));
+        }
+        return Ok(SeccompListener { path: String::new(), metadata: None });
+    }
     let path = match (&section.listener_path, options.receiver) {
         (Some(path), _) => &**path,
         (None, Some(path)) => path,
@@ -106,11 +113,15 @@ fn notifies(program: &[u8]) -> bool {
 fn program(section: &Seccomp<'_>, options: &Options<'_>) -> Result<Vec<u8>> {
     let default =
         words::action(&section.default_action, section.default_errno_ret, libc::EPERM as u32).context(|| "linux.seccomp.defaultAction")?;
+    let mut architectures = vec![ScmpArch::native()];
     let mut filter = ScmpFilterContext::new(default).map_err(|e| refused(&e, "error seccomp_init"))?;
     for (i, word) in section.architectures.iter().enumerate() {
         let at = || format!("linux.seccomp.architectures[{i}]");
         let arch = words::architecture(word).context(at)?;
         filter.add_arch(arch).map_err(|e| refused(&e, &format!("seccomp adding architecture `{word}`"))).context(at)?;
+        if arch != ScmpArch::Native && !architectures.contains(&arch) {
+            architectures.push(arch);
+        }
     }
     let calls: usize = section.syscalls.iter().map(|rule| rule.names.len()).sum();
     if calls >= TREE_FROM {
@@ -119,7 +130,10 @@ fn program(section: &Seccomp<'_>, options: &Options<'_>) -> Result<Vec<u8>> {
     for (i, rule) in section.syscalls.iter().enumerate() {
         add_rule(&mut filter, rule, default, options, i)?;
     }
-    export(&filter)
+    let stub = !options.no_stub && stub::is_wanted(default);
+    let mut program = if stub { stub::instructions(section, &architectures) } else { Vec::new() };
+    program.extend(export(&filter)?);
+    Ok(program)
 }
 
 fn add_rule(filter: &mut ScmpFilterContext, rule: &SeccompRule<'_>, default: ScmpAction, options: &Options<'_>, i: usize) -> Result<()> {
@@ -134,7 +148,7 @@ fn add_rule(filter: &mut ScmpFilterContext, rule: &SeccompRule<'_>, default: Scm
     for (n, name) in rule.names.iter().enumerate() {
         let Ok(call) = ScmpSyscall::from_name(name) else {
             if options.fail_unknown {
-                return Err(Error::invalid(format!("invalid seccomp syscall `{name}`")).context(at(format!("names[{n}]"))));
+                return Err(Error::invalid(format!("invalid seccomp syscall `{}`", name.escape_debug())).context(at(format!("names[{n}]"))));
             }
             tracing::debug!("unknown seccomp syscall `{}` ignored", &**name);
             continue;
@@ -244,6 +258,11 @@ mod tests {
             section(&text, &strict).unwrap_err().to_string(),
             "linux.seccomp.syscalls[0].names[1]: invalid seccomp syscall `no_such_call`"
         );
+        // A message is one line, whatever is quoted in it.
+        let text = rule(r#""names":["mk\ndir"],"action":"SCMP_ACT_ERRNO""#);
+        assert!(section(&text, &strict).unwrap_err().to_string().ends_with(r"`mk\ndir`"));
+        let wrong = rule(r#""names":["mkdir"],"action":"SCMP\nACT""#);
+        assert!(compile(&wrong).unwrap_err().to_string().ends_with(r"`SCMP\nACT`"));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Here: the order of things, annotations, then the cache, then the compiler. The words of the specification are in
 //! `words`, the compiler in `compile`, the directory of compiled filters in `cache` and the file format in
-//! `entry`. Not here: installing a filter and passing on its notify descriptor (the container's child does both), the
+//! `entry`, the answer to calls newer than a profile in `stub`. Not here: installing a filter and passing on its notify descriptor (the container's child does both), the
 //! environment variable `RUN_OCI_SECCOMP_RECEIVER` (a library reads no environment: the caller adds the annotation).
 //!
 //! Linking: by default the shared libseccomp that pkg-config or the linker finds; with `LIBSECCOMP_LINK_TYPE=static` and
@@ -10,13 +10,16 @@
 //!
 //! Known limits of libseccomp: of two rules for the same call that both hold, the first counts only where neither has
 //! conditions; 2.5.4 loops while exporting rules of different actions for one call that share a condition and differ in
-//! another. Not yet here: answering ENOSYS to calls newer than the profile.
+//! another.
 
 mod annotations;
 mod cache;
 mod compile;
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod kernel;
+mod stub;
 mod words;
 
 use annotations::Options;
@@ -27,7 +30,7 @@ use runtime_core::{Error, Result};
 pub use kernel::{FLAG_NEW_LISTENER, FLAG_TSYNC_ESRCH};
 
 /// Changes whenever the same section gives another program or the cache's files another layout.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Compiles by libseccomp.
 ///
@@ -98,9 +101,9 @@ fn key(section: &str, options: &Options<'_>) -> Result<cache::Key> {
     part(b"pinnace seccomp filter");
     part(numbers.as_flattened());
     part(std::env::consts::ARCH.as_bytes());
-    part(&[u8::from(options.fail_unknown)]);
+    part(&[u8::from(options.fail_unknown), u8::from(options.no_stub)]);
     // An absent receiver and an empty one are not the same.
-    part(&[u8::from(options.receiver.is_some())]);
+    part(&[u8::from(options.receiver.is_some()), u8::from(options.plugins)]);
     part(options.receiver.unwrap_or_default().as_bytes());
     part(section.as_bytes());
     Ok(*hasher.finalize().as_bytes())
@@ -112,7 +115,7 @@ mod tests {
     use runtime_core::spec::Map;
 
     fn options<'a>(receiver: Option<&'a str>, fail_unknown: bool) -> Options<'a> {
-        Options { receiver, fail_unknown, raw: None }
+        Options { receiver, fail_unknown, ..Options::default() }
     }
 
     #[test]
@@ -122,7 +125,9 @@ mod tests {
         for other in [
             key("{} ", &options(None, false)),
             key("{}", &options(None, true)),
+            key("{}", &Options { no_stub: true, ..Options::default() }),
             key("{}", &options(Some(""), false)),
+            key("{}", &Options { plugins: true, ..Options::default() }),
             key("", &options(Some("{}"), false)),
         ] {
             assert_ne!(base, other.unwrap());

@@ -76,16 +76,16 @@ pub(crate) fn known_architectures() -> Vec<&'static str> {
 pub(crate) fn action(word: &str, errno: Option<u32>, default: u32) -> Result<ScmpAction> {
     let carries = matches!(word, "SCMP_ACT_ERRNO" | "SCMP_ACT_TRACE");
     if errno.is_some() && !carries && ACTIONS.contains(&word) {
-        return Err(Error::invalid(format!("errno value specified for action `{word}`")));
+        return Err(Error::invalid(format!("errno value specified for action `{}`", word.escape_debug())));
     }
     let number = errno.unwrap_or(default);
     // The action's data are 16 bits, and the kernel caps error numbers at MAX_ERRNO (include/linux/err.h).
     let limit = if word == "SCMP_ACT_ERRNO" { 4095 } else { u32::from(u16::MAX) };
     if carries && number > limit {
-        return Err(Error::invalid(format!("errno value {number} is too large for action `{word}`")));
+        return Err(Error::invalid(format!("errno value {number} is too large for action `{}`", word.escape_debug())));
     }
     let number = i32::try_from(number).unwrap_or(0);
-    ScmpAction::from_str(word, Some(number)).map_err(|_| Error::invalid(format!("invalid seccomp action `{word}`")))
+    ScmpAction::from_str(word, Some(number)).map_err(|_| Error::invalid(format!("invalid seccomp action `{}`", word.escape_debug())))
 }
 
 /// `SCMP_CMP_…`; `value` is the mask where the operator takes one.
@@ -93,20 +93,20 @@ pub(crate) fn operator(word: &str, value: u64) -> Result<ScmpCompareOp> {
     match OPERATORS.iter().find(|(known, _)| *known == word) {
         Some((_, ScmpCompareOp::MaskedEqual(_))) => Ok(ScmpCompareOp::MaskedEqual(value)),
         Some((_, operator)) => Ok(*operator),
-        None => Err(Error::invalid(format!("seccomp get operator `{word}`"))),
+        None => Err(Error::invalid(format!("seccomp get operator `{}`", word.escape_debug()))),
     }
 }
 
 /// `SCMP_ARCH_…`.
 pub(crate) fn architecture(word: &str) -> Result<ScmpArch> {
-    ScmpArch::from_str(word).map_err(|_| Error::invalid(format!("seccomp unknown architecture `{word}`")))
+    ScmpArch::from_str(word).map_err(|_| Error::invalid(format!("seccomp unknown architecture `{}`", word.escape_debug())))
 }
 
 /// `SECCOMP_FILTER_FLAG_…`.
 pub(crate) fn flag(word: &str) -> Result<u32> {
     match FLAGS.iter().find(|(known, _)| *known == word) {
         Some((_, flag)) => Ok(*flag),
-        None => Err(Error::invalid(format!("unknown seccomp option `{word}`"))),
+        None => Err(Error::invalid(format!("unknown seccomp option `{}`", word.escape_debug()))),
     }
 }
 

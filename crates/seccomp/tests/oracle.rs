@@ -131,6 +131,50 @@ fn podmans_profile_gives_the_verdicts_it_describes() {
     assert!(allowed > compared / 3, "{allowed} of {compared} allowed");
 }
 
+/// What is newer than the last call a profile names is unknown, on each architecture by its own numbers; the rest is as it says.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn calls_newer_than_the_profile_are_unknown() {
+    const ENOSYS: u32 = ERRNO | 38;
+    let section = |default: &str, archs: &str| {
+        format!(
+            r#"{{"defaultAction":"{default}","architectures":[{archs}],"syscalls":[{{"names":["read","faccessat2","no_such"],"action":"SCMP_ACT_ALLOW"}}]}}"#
+        )
+    };
+    let all = r#""SCMP_ARCH_X86","SCMP_ARCH_X32","SCMP_ARCH_AARCH64","SCMP_ARCH_ARM""#;
+    let ask = |filter: &SeccompFilter, arch, nr| run(&filter.program, &Call { nr, arch, args: [0; 6] }).expect("a valid program").0;
+    // faccessat2 is 439 everywhere but for the bit of x32.
+    for (default, verdict) in
+        [("SCMP_ACT_ERRNO", ERRNO | 1), ("SCMP_ACT_KILL_PROCESS", 0x8000_0000), ("SCMP_ACT_TRAP", 0x0003_0000), ("SCMP_ACT_KILL", 0)]
+    {
+        let filter = compile(&section(default, all));
+        for (arch, bit) in
+            [(AUDIT_ARCH_X86_64, 0), (AUDIT_ARCH_X86_64, X32_BIT), (AUDIT_ARCH_I386, 0), (AUDIT_ARCH_AARCH64, 0), (0x4000_0028, 0)]
+        {
+            assert_eq!(ask(&filter, arch, bit | 439), ALLOW, "{default} {arch:#x}");
+            assert_eq!(ask(&filter, arch, bit | 438), verdict, "{default} {arch:#x}");
+            for newer in [440, 500, 0xeffff] {
+                assert_eq!(ask(&filter, arch, bit | newer), ENOSYS, "{default} {arch:#x} {newer}");
+            }
+        }
+        // ARM's private calls are no newer ones, and an architecture that the profile does not list stays forbidden.
+        assert_eq!(ask(&filter, 0x4000_0028, 0xf_0002), verdict);
+        assert_eq!(ask(&filter, 0x8000_0016, 500), KILL_THREAD);
+        let native = compile(&section(default, ""));
+        assert_eq!(ask(&native, AUDIT_ARCH_X86_64, 440), ENOSYS);
+        assert_eq!(ask(&native, AUDIT_ARCH_X86_64, X32_BIT | 440), KILL_THREAD);
+        assert_eq!(ask(&native, AUDIT_ARCH_I386, 440), KILL_THREAD);
+    }
+    for permissive in ["SCMP_ACT_ALLOW", "SCMP_ACT_LOG"] {
+        assert!(ask(&compile(&section(permissive, all)), AUDIT_ARCH_X86_64, 500) >= 0x7ffc_0000);
+    }
+    let off = Map(vec![("run.pinnace.seccomp_enosys_stub".into(), "0".into())]);
+    let section = section("SCMP_ACT_ERRNO", all);
+    let filter = Libseccomp::new().compile(&SeccompRequest { section: &section, annotations: &off, cache: None }).expect("it compiles");
+    assert_eq!(ask(&filter, AUDIT_ARCH_X86_64, 440), ERRNO | 1);
+    assert!(compile(&section).program.ends_with(&filter.program), "the filter behind the stub is the same");
+}
+
 #[test]
 #[cfg(target_arch = "x86_64")]
 fn other_architectures_are_killed() {

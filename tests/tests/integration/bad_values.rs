@@ -141,6 +141,11 @@ fn table() -> Vec<(&'static str, Value, &'static str)> {
         ("linux.devices[0]", json!({ "type": "c", "path": "/dev/x", "major": 1, "minor": big }), "linux.devices[0].minor"),
         ("linux.devices[0]", json!({ "type": "p", "path": "/dev/\0" }), "linux.devices[0].path"),
         ("linux.devices[0]", json!({ "type": "p", "path": "/" }), "linux.devices[0].path"),
+        (
+            "linux.devices[0]",
+            json!({ "type": "c", "path": "/dev/x", "major": 1, "minor": 3, "fileMode": 8191 }),
+            "linux.devices[0].fileMode",
+        ),
         ("linux.sysctl", json!({ "kernel.panic": "1" }), "linux.sysctl"),
         ("linux.sysctl", json!({ "net/../kernel": "1" }), "linux.sysctl"),
         ("linux.sysctl", json!({ "net.x": "\0" }), "linux.sysctl.net.x"),

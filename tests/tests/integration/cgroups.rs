@@ -186,7 +186,7 @@ fn swap_without_or_below_the_limit_is_refused() {
 
 #[test]
 fn a_tiny_memory_limit_is_said_to_be_the_reason() {
-    let t = behaviour!(Need::Root, Need::Controller("memory"));
+    let t = behaviour!(Need::Root, Need::Controller("memory"), Need::OomInCalls);
     let c = t.container();
     c.edit(|s| s["linux"]["resources"]["memory"] = json!({ "limit": 1024 }));
     let out = c.run();

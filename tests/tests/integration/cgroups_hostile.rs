@@ -321,7 +321,7 @@ fn give(dir: &Path, user: u32) {
 
 #[test]
 fn an_oom_during_the_start_tells_the_limit() {
-    let t = behaviour!(Need::Root, Need::Controller("memory"));
+    let t = behaviour!(Need::Root, Need::Controller("memory"), Need::OomInCalls);
     let managers: &[&str] = if Place::get().systemd_bus() { &["cgroupfs", "systemd"] } else { &["cgroupfs"] };
     for manager in managers {
         oom(&t, manager);

@@ -65,6 +65,8 @@ fn goes_to_files_through_create_start_and_delete() {
     let created = c.create();
     c.start();
     created.until("READY");
+    let open = fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().count();
+    assert_eq!(open, 3, "the files are the hooks', and not for the process that comes after them");
     c.do_("delete").failed();
     c.kill("KILL").code(0);
     c.until_status("stopped");

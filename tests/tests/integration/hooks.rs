@@ -265,6 +265,17 @@ fn hook_paths_are_absolute() {
 }
 
 #[test]
+fn hooks_can_be_signalled() {
+    let t = behaviour!(Need::CrunDiffers("hook-signals"));
+    let c = with_all(&t);
+    c.args(&["/probe", "exit", "0"]).run().code(0);
+    // A runtime in the foreground has its own signals blocked.
+    for line in lines(&log(&t)) {
+        assert_eq!(line["seen"]["status"]["SigBlk"], 0, "{}", line["hook"]);
+    }
+}
+
+#[test]
 fn hooks_get_no_stray_descriptor() {
     let t = behaviour!();
     let c = with_all(&t);

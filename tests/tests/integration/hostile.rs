@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use harness::{Container, Need, Test, behaviour, json};
+use harness::{Container, Layout, Need, Place, Test, behaviour, json, pinnace_only};
 
 /// Names, sizes, owners, modes and times of all below a directory.
 fn snapshot(dir: &Path) -> Vec<String> {
@@ -235,7 +235,56 @@ fn the_runtime_cannot_be_written_from_inside() {
     assert_eq!(snapshot_of(&t.runtime.path), before);
 }
 
+/// Without a cgroup namespace of its own, and with a mount that asks to be writable.
+#[test]
+fn the_hosts_cgroups_cannot_be_written() {
+    let t = behaviour!(Need::Root, Need::V2);
+    if Place::get().layout != Layout::V2 {
+        t.skip("needs a pure cgroup v2 layout (covered by the run in the v2 view)");
+        return;
+    }
+    let c = t.container();
+    c.new_user_namespace(200_000).namespace("cgroup", None);
+    c.edit(|s| {
+        let mounts = s["mounts"].as_array_mut().unwrap();
+        mounts.iter_mut().filter(|m| m["destination"] == "/sys/fs/cgroup").for_each(|m| m["options"] = json!(["rw"]));
+    });
+    c.args(&["/probe", "try-mkdir", "/sys/fs/cgroup/made", ",", "try-write", "/sys/fs/cgroup/cgroup.procs"]);
+    let out = c.run().code(0);
+    for line in out.json_lines() {
+        assert!(!line["errno"].is_null(), "{out}");
+    }
+}
+
 fn snapshot_of(path: &Path) -> (u64, i64, Vec<u8>) {
     let meta = fs::metadata(path).unwrap();
     (meta.size(), meta.mtime_nsec(), fs::read(path).unwrap())
+}
+
+/// A volume over /proc gets nothing of what is meant for the kernel's (CVE-2019-16884).
+#[test]
+fn a_volume_over_proc_swallows_nothing() {
+    let t = pinnace_only!(Need::Root, Need::Tool("nsenter"));
+    let c = t.container();
+    let volume = t.dir().join("volume");
+    let files = ["self/oom_score_adj", "self/attr/exec", "self/attr/apparmor/exec", "sys/net/ipv4/ip_forward", "self/setgroups"];
+    for file in files {
+        let path = volume.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "untouched").unwrap();
+    }
+    c.mount(json!({ "destination": "/proc", "type": "bind", "source": volume, "options": ["bind", "rw"] }));
+    c.edit(|s| {
+        s["process"]["oomScoreAdj"] = json!(123);
+        s["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
+    });
+    c.sleeping();
+    assert_eq!(fs::read_to_string(format!("/proc/{}/oom_score_adj", c.pid())).unwrap().trim(), "123");
+    let run =
+        std::process::Command::new("nsenter").args(["-n", "-t", &c.pid().to_string(), "cat", "/proc/sys/net/ipv4/ip_forward"]).output();
+    assert_eq!(String::from_utf8_lossy(&run.unwrap().stdout).trim(), "1");
+    c.exec(&[], &["/probe", "exit", "4"]).code(4);
+    for file in files {
+        assert_eq!(fs::read_to_string(volume.join(file)).unwrap(), "untouched", "{file}");
+    }
 }

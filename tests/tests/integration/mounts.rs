@@ -74,6 +74,25 @@ fn host_file_system_is_out_of_sight() {
 }
 
 #[test]
+fn the_kernel_makes_a_mount_namespace_of_the_rootfs() {
+    let t = pinnace_only!(Need::Root, Need::Tool("strace"), Need::TreeNamespaces);
+    let c = t.container();
+    bind(&c, &host_dir(&t, "shared"), "/data", &["ro"]);
+    c.args(&["/probe", "read-file", "/data/f"]);
+    let file = t.dir().join("trace");
+    let traced = || {
+        let out = c.launch("run", &[]).under(&["strace", "-f", "-e", "trace=pivot_root,umount2", "-o", file.to_str().unwrap()]).ok();
+        assert_eq!(out.json()["text"], "from the host");
+        fs::read_to_string(&file).unwrap()
+    };
+    let text = traced();
+    assert!(!text.contains("pivot_root(") && !text.contains("umount2("), "{text}");
+    // A hook that looks for the mounts below the host's root finds them there.
+    c.edit(|s| s["hooks"]["createContainer"] = json!([{ "path": "/bin/true" }]));
+    assert!(traced().contains("pivot_root("));
+}
+
+#[test]
 fn bind_shows_the_host_directory() {
     let t = behaviour!();
     let c = t.container();

@@ -108,6 +108,32 @@ fn joins_a_pid_namespace_by_path() {
     assert_eq!(first.status(), "running");
 }
 
+/// What a message between two processes would have to have room for (CVE-2021-43784).
+#[test]
+fn paths_of_any_length_are_taken_whole() {
+    let t = behaviour!(Need::Root);
+    let first = t.container();
+    first.sleeping();
+    let kinds = [("network", "net"), ("ipc", "ipc"), ("uts", "uts")];
+    let joined = |slashes: usize, name: &str| format!("/proc{}{}/ns/{name}", "/".repeat(slashes), first.pid());
+    let c = t.container();
+    for (kind, name) in kinds {
+        c.namespace(kind, Some(&joined(4000, name)));
+    }
+    c.edit(|s| drop(s.as_object_mut().unwrap().remove("hostname")));
+    let r = c.report();
+    for (_, name) in kinds {
+        assert_eq!(r.namespace(name), fs::metadata(joined(1, name)).unwrap().ino(), "{name}");
+    }
+    for slashes in [4096, 65_536, 70_000] {
+        c.namespace("ipc", Some(&joined(slashes, "ipc")));
+        c.run().failed();
+        c.forget_cgroup_of_crun();
+        c.leaves_nothing();
+    }
+    assert_eq!(first.status(), "running");
+}
+
 #[test]
 fn missing_path_is_named() {
     let t = behaviour!();

@@ -196,6 +196,23 @@ fn links_in_the_image_lead_nowhere_else() {
     }
 }
 
+/// `/var/run` is a link in most images.
+#[test]
+fn links_in_the_image_are_followed_inside() {
+    let t = pinnace_only!(Need::Root);
+    for calls in SETS {
+        let c = t.container();
+        fs::create_dir_all(c.rootfs().join("run")).unwrap();
+        symlink("../run", c.rootfs().join("data/run")).unwrap();
+        let dir = source(&t);
+        c.mount(json!({ "destination": "/data/run/made", "type": "bind", "source": dir, "options": ["bind"] }));
+        c.mount(json!({ "destination": "/data/run/file", "type": "bind", "source": dir.join("f"), "options": ["bind"] }));
+        c.args(&["/probe", "read-file", "/run/made/f"]);
+        without(&c, calls, None).output().code(0);
+        assert!(c.rootfs().join("run/made").is_dir() && c.rootfs().join("run/file").is_file(), "without {calls}");
+    }
+}
+
 #[test]
 fn the_child_allocates_nothing() {
     let t = pinnace_only!(Need::Root, Need::Variable("PINNACE_TRAP_BIN"));
@@ -206,5 +223,52 @@ fn the_child_allocates_nothing() {
         all_kinds(&t, &c);
         c.args(&["/probe", "exit", "3"]);
         without(&c, calls, None).output().code(3);
+    }
+}
+
+/// Each call that is newer than the oldest kernels, alone: the whole life of a container, with hooks that have a time limit, a terminal
+/// and nothing of the host left open. `cargo xtask test --without CALL` runs the suite so.
+#[test]
+fn a_whole_life_without_each_call() {
+    let t = pinnace_only!(Need::Root);
+    let in_view = view::program();
+    for calls in ["openat2", "clone3", "mount_setattr", "open_tree", "fsopen", "close_range", "pidfd_open"] {
+        let c = t.container();
+        let under = |mut call: harness::Invocation| {
+            call.under(&[in_view.to_str().unwrap(), "host", "--without", calls, "--"]);
+            call
+        };
+        let hook = |file: &str| {
+            let record = t.dir().join(format!("{calls}-{file}"));
+            json!([{ "path": c.rootfs().join("probe"), "args": ["probe", "hook", record, file], "timeout": 20 }])
+        };
+        c.edit(|s| {
+            s["hooks"] = json!({ "prestart": hook("prestart"), "createContainer": hook("createContainer") });
+            s["hooks"]["startContainer"] = json!([{ "path": "/probe", "args": ["probe", "exit", "0"], "timeout": 20 }]);
+        });
+        c.args(&["/probe", "report", ",", "sleep"]);
+        let (_reader, stray) = std::io::pipe().unwrap();
+        let out = under(c.launch("create", &[])).descriptor(stray.into(), 30).ok();
+        for file in ["prestart", "createContainer"] {
+            let text = fs::read_to_string(t.dir().join(format!("{calls}-{file}"))).unwrap();
+            let seen: Value = text.lines().next().unwrap().parse().unwrap();
+            let fds: Vec<_> = seen["seen"]["fds"].as_object().unwrap().keys().filter(|fd| fd.as_str() > "2").cloned().collect();
+            assert!(!fds.contains(&"30".to_owned()), "without {calls}: {file} has {fds:?}");
+        }
+        for entry in fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().flatten() {
+            let link = fs::read_link(entry.path()).unwrap();
+            // The fifo, and what swallows the output of the hook that is to come.
+            let kept = ["exec.fifo", "null"].iter().any(|name| link.ends_with(name));
+            assert!(kept || ["0", "1", "2"].iter().any(|fd| entry.file_name() == *fd), "without {calls}, it waits with {link:?}");
+        }
+        under(c.call("start")).arg(&c.id).ok();
+        out.until("READY");
+        let report = out.report();
+        assert_eq!(report["fds"].as_object().unwrap().len(), 3, "without {calls}: {}", report["fds"]);
+        under(c.call("exec")).arg(&c.id).args(&["/probe", "exit", "7"]).output().code(7);
+        under(c.call("kill")).arg(&c.id).arg("HUP").ok();
+        out.until("SIGNAL 1");
+        under(c.call("delete")).arg("--force").arg(&c.id).ok();
+        c.leaves_nothing();
     }
 }

@@ -66,6 +66,37 @@ fn groups_of_the_caller_are_dropped() {
 }
 
 #[test]
+fn groups_of_the_caller_stay_if_asked() {
+    let t = behaviour!(Need::Root);
+    let c = t.container();
+    let groups = |value: &str| {
+        c.edit(|s| {
+            s["annotations"]["run.oci.keep_original_groups"] = json!(value);
+            s["process"]["user"]["additionalGids"] = json!([7]);
+        });
+        c.launch("run", &[]).under(&["setpriv", "--groups", "4,24,27"]).ok().report()["groups"].clone()
+    };
+    assert_eq!(groups("1"), json!([4, 24, 27]));
+    assert_eq!(groups(""), json!([4, 24, 27]));
+    assert_eq!(groups("0"), json!([7]));
+    c.edit(|s| s["annotations"]["run.oci.keep_original_groups"] = json!("true"));
+    c.sleeping();
+    let out = c.call("exec").arg(&c.id).args(&["/probe", "report"]).under(&["setpriv", "--groups", "4,24"]).ok();
+    assert_eq!(out.report()["groups"], json!([4, 24]));
+}
+
+#[test]
+fn groups_of_the_caller_stay_in_a_user_namespace_if_asked() {
+    let t = behaviour!(Need::Root);
+    let c = t.container();
+    c.new_user_namespace(600_000);
+    c.edit(|s| s["annotations"]["run.oci.keep_original_groups"] = json!("1"));
+    let out = c.launch("run", &[]).under(&["setpriv", "--groups", "4,600005"]).ok();
+    // One that is not mapped is shown as the overflow id.
+    assert_eq!(out.report()["groups"], json!([65_534, 5]));
+}
+
+#[test]
 fn umask_defaults_to_022_and_can_be_set() {
     let t = behaviour!();
     let c = t.container();

@@ -7,11 +7,13 @@ use std::path::Path;
 use harness::{Layout, Need, Place, json, pinnace_only};
 
 /// The goal for the default `spec` configuration, up to and including the teardown.
-const MOST: usize = 260;
+const MOST: usize = 200;
+/// What executing the runtime once more costs, where its program is one that containers could write to (`docs/self-protection.md`).
+const OWN_PROGRAM: usize = 20;
 /// Paths among those of the default configuration that are hidden or made read-only, with which that goal is reached.
 const USUAL_PATHS: usize = 8;
 /// What each path more costs.
-const EACH_PATH: usize = 4;
+const EACH_PATH: usize = 3;
 
 /// Lines of `strace -f` as (pid, the rest), without the probe's own calls after its execve.
 fn calls(text: &str) -> Vec<(String, String)> {
@@ -51,7 +53,11 @@ fn a_start_needs_few_of_them() {
     // An interrupted call is written on two lines; signals and exits are none. The clock is read without a call, but on machines that
     // give programs no vDSO.
     let none = ["<...", "---", "+++", "clock_gettime("];
-    let counted: Vec<_> = all.iter().filter(|(_, l)| !none.iter().any(|n| l.starts_with(n))).collect();
+    let mut counted: Vec<_> = all.iter().filter(|(_, l)| !none.iter().any(|n| l.starts_with(n))).collect();
+    // An interrupted execveat is written on one line and a half.
+    let again = counted.iter().position(|(_, l)| l.starts_with("execveat(")).map_or(0, |at| at + 1);
+    assert!(again <= OWN_PROGRAM, "{again} system calls to protect the runtime's own program: {:#?}", &counted[..again]);
+    counted.drain(..again);
     let pids: BTreeSet<_> = counted.iter().map(|(pid, _)| pid.clone()).collect();
     let listing = counted.iter().map(|(pid, l)| format!("{pid} {l}")).collect::<Vec<_>>().join("\n");
     // Each path of the default configuration that is masked or made read-only costs some, if the kernel has it.
@@ -61,7 +67,7 @@ fn a_start_needs_few_of_them() {
     let most = MOST + EACH_PATH * there.saturating_sub(USUAL_PATHS);
     assert!(counted.len() <= most, "{} system calls, at most {most} are allowed:\n{listing}", counted.len());
     assert_eq!(pids.len(), 2, "the runtime and the container's process, and no other:\n{listing}");
-    eprintln!("{} system calls", counted.len());
+    eprintln!("{} system calls, and {again} before them for the runtime's own program", counted.len());
 }
 
 #[test]
@@ -73,6 +79,7 @@ fn the_start_makes_no_other_program() {
     let file = t.dir().join("trace");
     c.launch("run", &[]).under(&["strace", "-f", "-e", "trace=execve,execveat", "-o", file.to_str().unwrap()]).ok();
     let text = fs::read_to_string(&file).unwrap();
-    let programs: Vec<_> = text.lines().filter(|l| l.contains("execve")).collect();
+    // The runtime may have to execute itself once more (`own_program`); that is no other program.
+    let programs: Vec<_> = text.lines().filter(|l| l.contains("execve(")).collect();
     assert_eq!(programs.len(), 2, "the runtime itself and the container's command: {programs:#?}");
 }

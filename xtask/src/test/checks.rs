@@ -77,6 +77,7 @@ fn features(runner: &Runner, part: &mut Part) {
         ("pinnace-cli", "seccomp"),
         ("pinnace-cli", "journald"),
         ("pinnace-cli", "syslog"),
+        ("pinnace-cli", "notify-plugins"),
         ("pinnace-cli", "cgroup-fs,seccomp,trap-alloc"),
     ] {
         let mut check = command(&["clippy", "--package", package, "--no-default-features", "--features", features]);

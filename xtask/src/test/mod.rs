@@ -32,6 +32,8 @@ usage: cargo xtask test [OPTIONS] [FILTER]...
   FILTER             only tests whose name contains it, and no checks
   -p, --package P    only this package, such as seccomp or tests (the integration tests); may be repeated
   --behaviour        only the integration tests; with RUNTIME=/path/of/a/runtime those that hold for any runtime
+  --without CALLS    only the integration tests, as if the kernel lacked these system calls: one or more of openat2, clone3,
+                     mount_setattr, open_tree, fsopen, close_range, pidfd_open, with commas between them
   --verbose          print what the tests print
 ";
 /// The integration suite by its package's name.
@@ -44,6 +46,7 @@ struct Options {
     verbose: bool,
     packages: Vec<String>,
     filters: Vec<String>,
+    without: Option<String>,
 }
 
 impl Options {
@@ -53,6 +56,7 @@ impl Options {
         while let Some(arg) = rest.next() {
             match arg.as_str() {
                 "--behaviour" => options.behaviour = true,
+                "--without" => options.without = Some(rest.next().with_context(|| format!("{arg} needs a value\n{USAGE}"))?.clone()),
                 "--verbose" | "-v" => options.verbose = true,
                 "-p" | "--package" => options.packages.push(package(rest.next().with_context(|| format!("{arg} needs a value\n{USAGE}"))?)),
                 word if word.starts_with('-') => bail!("unknown option {word}\n{USAGE}"),
@@ -62,19 +66,23 @@ impl Options {
         Ok(options)
     }
 
+    fn only_integration(&self) -> bool {
+        self.behaviour || self.without.is_some()
+    }
+
     /// Checks look at whole packages; someone who names a test wants that test.
     fn checks(&self) -> bool {
-        !self.behaviour && self.filters.is_empty()
+        !self.only_integration() && self.filters.is_empty()
     }
 
     /// The packages whose unit tests run; `None` for no unit tests at all, an empty list for all.
     fn unit(&self) -> Option<Vec<String>> {
         let units: Vec<String> = self.packages.iter().filter(|package| *package != SUITE).cloned().collect();
-        (!self.behaviour && (self.packages.is_empty() || !units.is_empty())).then_some(units)
+        (!self.only_integration() && (self.packages.is_empty() || !units.is_empty())).then_some(units)
     }
 
     fn integration(&self) -> bool {
-        self.behaviour || self.packages.is_empty() || self.packages.iter().any(|package| package == SUITE)
+        self.only_integration() || self.packages.is_empty() || self.packages.iter().any(|package| package == SUITE)
     }
 }
 
@@ -104,7 +112,8 @@ pub fn run(args: &[String]) -> Result<u8> {
         }
     }
     if options.integration() {
-        integration(&runner, options.unit().is_some_and(|packages| packages.is_empty()), &mut summary);
+        let all = options.unit().is_some_and(|packages| packages.is_empty());
+        integration(&runner, all, options.without.as_deref(), &mut summary);
     }
     if options.checks() && options.packages.is_empty() {
         let part = conformance(&summary);
@@ -176,11 +185,13 @@ struct Programs {
     /// The runtime under test, by the variable that tells the harness.
     runtime: (&'static str, OsString),
     trap: Option<PathBuf>,
+    /// A build that loads libkrun and seccomp notify plugins.
+    krun: Option<PathBuf>,
     /// A small Debian to run as a container, where one can be made.
     debian: Option<PathBuf>,
 }
 
-fn integration(runner: &Runner, all: bool, summary: &mut Summary) {
+fn integration(runner: &Runner, all: bool, without: Option<&str>, summary: &mut Summary) {
     let start = Instant::now();
     runner.say("build the runtime and the integration tests");
     let programs = match build_integration(all) {
@@ -193,24 +204,24 @@ fn integration(runner: &Runner, all: bool, summary: &mut Summary) {
         }
     };
     runner.say("run the integration tests");
-    summary.add(suite(runner, &programs, None));
-    if pure_v2() {
+    summary.add(suite(runner, &programs, None, without));
+    if pure_v2() || without.is_some() {
         return;
     }
     runner.say("run the integration tests in a pure cgroup v2 view");
-    summary.add(suite(runner, &programs, Some("v2")));
+    summary.add(suite(runner, &programs, Some("v2"), None));
 }
 
 fn build_integration(all: bool) -> Result<Programs> {
     let foreign = std::env::var_os("RUNTIME").filter(|path| !path.is_empty());
-    let (runtime, trap) = match foreign {
+    let (runtime, trap, krun) = match foreign {
         Some(path) => {
             let found = fs::canonicalize(&path).with_context(|| format!("RUNTIME={}", path.display()))?;
-            (("RUNTIME", found.into_os_string()), None)
+            (("RUNTIME", found.into_os_string()), None, None)
         }
-        None => (("PINNACE_BIN", binaries::pinnace()?.into_os_string()), Some(binaries::trap()?)),
+        None => (("PINNACE_BIN", binaries::pinnace()?.into_os_string()), Some(binaries::trap()?), Some(binaries::krun()?)),
     };
-    Ok(Programs { suite: binaries::suite(all)?, runtime, trap, debian: debian() })
+    Ok(Programs { suite: binaries::suite(all)?, runtime, trap, krun, debian: debian() })
 }
 
 /// The root file system for the tests that run a distribution. Without it (no root, no Debian, no mirror) they are skipped by name.
@@ -223,9 +234,43 @@ fn debian() -> Option<PathBuf> {
     make().inspect_err(|error| eprintln!("xtask: no Debian to run as a container: {error:#}")).ok()
 }
 
+/// Tests of what a kernel without a call does not have: what is skipped then, and why.
+const INHERENT: [(&str, &[&str], &str); 6] = [
+    (
+        "",
+        &["seccomp::a_filter_is_in_force", "seccomp::no_section_no_filter", "system_calls::a_start_needs_few_of_them"],
+        "calls are taken away by a filter, which these see, and others are made instead (covered by the run with all calls)",
+    ),
+    ("clone3", &["seccomp::an_engines_profile_works"], "the call itself is looked at (covered by the run with all calls)"),
+    ("open_tree", DETACHED, WITHOUT_DETACHED),
+    ("mount_setattr", DETACHED, WITHOUT_DETACHED),
+    ("fsopen", DETACHED, WITHOUT_DETACHED),
+    (
+        "pidfd_open",
+        &["seccomp_notify::", "notify::a_pidfd_is_sent", "notify_plugins::"],
+        "a pidfd is what is asked for, or what takes a descriptor out of a process (covered by the run with all calls)",
+    ),
+];
+
+/// Mounts that only the calls for detached ones can make: with id maps, in the namespace of a container that runs, of what a user namespace
+/// cannot reach by itself.
+const DETACHED: &[&str] = &[
+    "checkpoint_rpc::every_option_of_restore_is_its_field",
+    "idmapped::",
+    "live_mounts::",
+    "mounts::what_belongs_to_another_namespace_is_bound_from_the_host",
+    "notify::a_user_namespace_reaches_its_socket",
+    "own_program::a_writable_one_is_executed_by_a_read_only_mount",
+];
+const WITHOUT_DETACHED: &str = "needs the calls for detached mounts (covered by the run with all calls)";
+
 /// The suite once: on the machine as it is, or in a view of it.
-fn suite(runner: &Runner, programs: &Programs, view: Option<&str>) -> Part {
+fn suite(runner: &Runner, programs: &Programs, view: Option<&str>, without: Option<&str>) -> Part {
     let (title, log) = match view {
+        None if without.is_some() => {
+            let calls = without.unwrap_or_default();
+            (format!("integration tests without {calls}"), format!("integration-without-{calls}"))
+        }
         None => ("integration tests, this machine's cgroups".to_owned(), "integration-host".to_owned()),
         Some(view) => (format!("integration tests, pure cgroup {view}"), format!("integration-{view}")),
     };
@@ -242,6 +287,17 @@ fn suite(runner: &Runner, programs: &Programs, view: Option<&str>) -> Part {
     }
     for (_, path) in &programs.suite.tests {
         let mut command = match view {
+            None if without.is_some() => {
+                let calls = without.unwrap_or_default();
+                let mut command = Command::new(&programs.suite.in_view);
+                command.args(["host", "--without", calls, "--"]).arg(path);
+                for (_, tests, reason) in INHERENT.iter().filter(|(call, ..)| call.is_empty() || calls.split(',').any(|name| name == *call))
+                {
+                    command.args(tests.iter().flat_map(|test| ["--skip", test]));
+                    tests.iter().for_each(|test| part.skip(test, reason));
+                }
+                command
+            }
             Some(view) => {
                 let mut command = Command::new(&programs.suite.in_view);
                 command.args([view, "--"]).arg(path);
@@ -257,6 +313,10 @@ fn suite(runner: &Runner, programs: &Programs, view: Option<&str>) -> Part {
         }
         if let Some(trap) = &programs.trap {
             command.env("PINNACE_TRAP_BIN", trap);
+        }
+        if let Some(krun) = &programs.krun {
+            command.env("PINNACE_KRUN_BIN", krun);
+            command.env("PINNACE_PLUGINS_BIN", krun);
         }
         runner.libtest(command, &log, &mut part);
     }
@@ -310,6 +370,13 @@ mod tests {
         let options = parse(&["--behaviour", "hooks"]);
         assert!(options.integration() && !options.checks() && options.unit().is_none());
         assert_eq!(options.filters, ["hooks"]);
+    }
+
+    #[test]
+    fn without_calls_only_the_integration_tests_run() {
+        let options = parse(&["--without", "openat2,clone3", "run::"]);
+        assert!(options.integration() && !options.checks() && options.unit().is_none());
+        assert_eq!((options.without.as_deref(), options.filters.len()), (Some("openat2,clone3"), 1));
     }
 
     #[test]

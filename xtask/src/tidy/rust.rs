@@ -9,15 +9,24 @@ const LONGEST: usize = 600;
 const README: &str = "#![doc = include_str!(\"../README.md\")]";
 
 /// Where `unsafe` may stand, and why there.
-const UNSAFE_ROOMS: [(&str, &str); 9] = [
+const UNSAFE_ROOMS: [(&str, &str); 18] = [
     ("crates/runtime-core/src/sys/", "raw system calls of the parent and the child"),
     ("crates/cgroup-fs/src/sys.rs", "bpf(2), which no library has"),
     ("crates/seccomp/src/kernel.rs", "seccomp(2), which no library has"),
+    ("crates/notify-plugins/src/loaded.rs", "dlopen(3) and the calls of what it finds"),
+    ("crates/notify-plugins/src/serve.rs", "fork without execve"),
+    ("crates/criu/src/spawn.rs", "marks descriptors between fork and exec"),
+    ("crates/krun/src/spawn.rs", "what passt gets between fork and exec"),
+    ("crates/krun/src/library.rs", "a C library that is loaded at run time"),
+    ("crates/wasm/src/signals.rs", "sigaction(2), which rustix lacks"),
+    ("crates/wasm/src/wasmtime.rs", "compiled code that is taken from the cache"),
     ("crates/cli/src/entry.rs", "main without Rust's own start-up"),
     ("crates/cli/src/regex.rs", "regcomp(3) of the C library"),
+    ("crates/cli/src/arena.rs", "the allocator"),
     ("crates/cli/src/trap_alloc.rs", "an allocator for tests"),
     ("crates/seccomp/tests/", "libseccomp as the oracle"),
     ("tests/src/bin/probe/", "the probe looks at what system calls say"),
+    ("tests/examples/krun-stand-in.rs", "a C library"),
     ("tests/src/", "the harness acts between fork and exec"),
 ];
 
@@ -100,6 +109,8 @@ const PROGRAM: &str = "crates/cli/";
 /// Files in which cargo features may be asked for; backend crates may everywhere.
 const FEATURE_FILES: [&str; 3] = ["crates/cli/src/wire.rs", "crates/runtime-core/src/lib.rs", "crates/runtime-core/src/error.rs"];
 const FEATURE_FREE: [&str; 4] = ["crates/cli/", "crates/runtime-core/", "xtask/", "tests/"];
+/// Where the names of annotations stand.
+const ANNOTATIONS: &str = "crates/runtime-core/src/api/annotations.rs";
 /// The feature that tests build in is no part of a runtime.
 const TEST_FEATURE: &str = "trap-alloc";
 
@@ -122,11 +133,27 @@ pub fn check(source: &Source, findings: &mut Vec<Finding>) {
         check_bans(source, program, findings);
         check_silenced(path, program, findings);
         check_features(path, &source.text, program, findings);
+        check_annotations(path, &source.text[..program.len()], findings);
+    }
+}
+
+/// Names of annotations stand in one table; `{` follows where a name is made of parts, which are facts that `features` tells.
+fn check_annotations(path: &str, text: &str, findings: &mut Vec<Finding>) {
+    if !path.starts_with("crates/") || path == ANNOTATIONS {
+        return;
+    }
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for prefix in ["run.oci.", "run.pinnace.", "org.criu.", "org.systemd.property."] {
+            let name = line.split(&format!("\"{prefix}")).nth(1);
+            if name.is_some_and(|rest| !rest.starts_with(['{', '"'])) {
+                findings.push(Finding::new(path, n + 1, format!("names an annotation; the table of them is {ANNOTATIONS}")));
+            }
+        }
     }
 }
 
 fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.starts_with("tests/") || path.ends_with("/tests.rs") || path.ends_with("_tests.rs")
+    path.contains("/tests/") || path.starts_with("tests/") || path.ends_with("tests.rs")
 }
 
 fn check_unsafe(path: &str, code: &str, findings: &mut Vec<Finding>) {
@@ -276,5 +303,13 @@ mod tests {
         assert!(findings("crates/logging/src/x.rs", text).is_empty());
         assert!(findings(STATE, "//! X.\n#[cfg(feature = \"trap-alloc\")]\nfn f() {}\n").is_empty());
         assert!(findings(STATE, "//! X.\nfn f(feature: &str) -> bool { feature == \"a\" }\n").is_empty());
+    }
+
+    #[test]
+    fn an_annotation_outside_the_table_is_found() {
+        let text = "//! X.\nconst A: &str = \"run.oci.new\";\n";
+        one(STATE, text, ":2: names an annotation");
+        assert!(findings(ANNOTATIONS, text).is_empty());
+        assert!(findings(STATE, "//! X.\n// \"run.oci.x\"\nfn f(a: &str) -> String { format!(\"run.oci.{a}.version\") }\n").is_empty());
     }
 }

@@ -30,12 +30,16 @@ const SHARED: &str = "/mnt/suite";
 const STAGE: &str = "/run/suite";
 /// The guest's own root file system without what is mounted in it: a Debian to run as a container.
 const DEBIAN: &str = "/run/debian";
+/// The build whose child must not allocate. Under a name that begins with `pinnace-` the rest would be a handler's.
+const TRAP: &str = "trap-pinnace";
 /// The runtime that the image has.
 const CRUN: &str = "/usr/bin/crun";
 /// Root without the capability to raise limits.
 const CONFINED: &str = "confined";
 /// The package whose own tests need real cgroups, and its test program.
 const CGROUPS: (&str, &str) = ("pinnace-cgroup-fs", "cgroup-fs/real");
+/// How thorough the suite is: how long its races last, seconds; at every how manieth system call its faults strike.
+const THOROUGH: [&str; 2] = ["PINNACE_RACE_SECONDS", "PINNACE_FAULT_STEP"];
 /// One run of a program of tests may take so long.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
@@ -163,7 +167,7 @@ fn fill_stage(stage: &Scratch, runtimes: &[String]) -> Result<Vec<Program>> {
     let wanted = runtimes.iter().any(|name| name == "pinnace");
     let built = if wanted { Some((binaries::pinnace()?, binaries::trap()?)) } else { None };
     if let Some((pinnace, trap)) = &built {
-        files.extend([("pinnace", pinnace.as_path()), ("pinnace-trap", trap.as_path())]);
+        files.extend([("pinnace", pinnace.as_path()), (TRAP, trap.as_path())]);
     }
     for (name, path) in files {
         let place = stage.join(name);
@@ -344,18 +348,16 @@ fn request(program: &Program, role: &Role, skips: &str, names: Option<&[String]>
         ("RUNTIME", binary),
         ("PINNACE_PROBE", format!("{STAGE}/probe")),
         ("PINNACE_IN_VIEW", format!("{STAGE}/in-view")),
-        ("PINNACE_TRAP_BIN", format!("{STAGE}/pinnace-trap")),
+        ("PINNACE_TRAP_BIN", format!("{STAGE}/{TRAP}")),
         ("PINNACE_DEBIAN_ROOT", DEBIAN.to_owned()),
         ("PINNACE_TEST_SKIPS", skips.to_owned()),
         // An emulated processor is up to twenty times slower.
         ("PINNACE_TEST_TIMEOUT", "120".to_owned()),
     ];
-    Request {
-        argv,
-        environment: environment.map(|(key, value)| (key.to_owned(), value)).to_vec(),
-        user: if role.user == USER { role.user.clone() } else { String::new() },
-        ..Request::default()
-    }
+    let mut environment = environment.map(|(key, value)| (key.to_owned(), value)).to_vec();
+    // That is the caller's to say.
+    environment.extend(THOROUGH.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))));
+    Request { argv, environment, user: if role.user == USER { role.user.clone() } else { String::new() }, ..Request::default() }
 }
 
 #[cfg(test)]

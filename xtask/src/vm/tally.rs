@@ -36,14 +36,21 @@ pub struct Tally {
     failed: BTreeSet<String>,
     /// Test, reason: the test returns, which libtest takes for passed.
     skipped: BTreeMap<String, String>,
+    /// What failed tests printed.
+    said: BTreeMap<String, Vec<String>>,
+    /// The one whose output libtest repeats now.
+    saying: Option<String>,
     /// libtest's last line was there.
     pub complete: bool,
 }
 
 impl Tally {
     fn line(&mut self, line: &str) {
-        if line.starts_with("test result: ") {
+        if let Some(name) = line.strip_prefix("---- ").and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.saying = Some(name.to_owned());
+        } else if line.starts_with("test result: ") {
             self.complete = true;
+            self.saying = None;
         } else if let Some((name, result)) = line.strip_prefix("test ").and_then(|rest| rest.rsplit_once(" ... ")) {
             let name = name.trim_end_matches(" - should panic").to_owned();
             match result.split([' ', ',']).next() {
@@ -51,6 +58,10 @@ impl Tally {
                 Some("ignored") => drop(self.skipped.insert(name, result.to_owned())),
                 _ => drop(self.failed.insert(name)),
             }
+        } else if line == "failures:" || line == "stack backtrace:" {
+            self.saying = None;
+        } else if let Some(name) = &self.saying {
+            self.said.entry(name.clone()).or_default().push(line.to_owned());
         }
     }
 
@@ -69,6 +80,7 @@ impl Tally {
         self.passed.extend(other.passed.into_iter().map(|name| format!("{prefix}{name}")));
         self.failed.extend(other.failed.into_iter().map(|name| format!("{prefix}{name}")));
         self.skipped.extend(other.skipped.into_iter().map(|(name, reason)| (format!("{prefix}{name}"), reason)));
+        self.said.extend(other.said.into_iter().map(|(name, lines)| (format!("{prefix}{name}"), lines)));
     }
 }
 
@@ -152,6 +164,9 @@ impl Outcome {
     }
 }
 
+/// Lines that are shown of what a failed test printed; the log has all.
+const LONGEST: usize = 60;
+
 /// Prints the counts of each place, what failed and what ran nowhere. Whether all is well.
 pub fn report(results: &[Outcome]) -> bool {
     println!("\n{:<34} {:<8} {:<9} {:>6} {:>6} {:>7} {:>6}", "place", "runtime", "user", "passed", "failed", "skipped", "s");
@@ -164,6 +179,9 @@ pub fn report(results: &[Outcome]) -> bool {
     for outcome in results {
         for name in &outcome.tally.failed {
             println!("failed: {name} ({}, {})", outcome.place, outcome.role);
+            let said = outcome.tally.said.get(name).map_or(&[][..], Vec::as_slice);
+            let said = said.iter().filter(|line| !line.is_empty());
+            said.take(LONGEST).for_each(|line| println!("    {line}"));
         }
         if let Some(broken) = &outcome.broken {
             println!("broken: {}, {}: {broken}", outcome.place, outcome.role);
@@ -220,6 +238,18 @@ mod tests {
             "test a::z ... FAILED",
             "test a::i ... ignored, why",
             "test a::p - should panic ... ok",
+            "",
+            "failures:",
+            "",
+            "---- a::z stdout ----",
+            "",
+            "thread 'a::z' (7) panicked at z.rs:1:2:",
+            "left is not right",
+            "stack backtrace:",
+            "   0: main",
+            "failures:",
+            "    a::z",
+            "",
             "test result: FAILED. 3 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s",
         ] {
             tally.line(line);
@@ -240,6 +270,8 @@ mod tests {
         let tally = tally();
         assert_eq!((tally.passed.len(), tally.failed.len(), tally.skipped.len()), (2, 1, 2));
         assert!(tally.complete && tally.passed.contains("a::p"));
+        let said: Vec<_> = tally.said["a::z"].iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(said, ["thread 'a::z' (7) panicked at z.rs:1:2:", "left is not right"]);
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub(super) fn create_options(context: &Context, m: &ArgMatches) -> Result<Create
         bundle: args::path(m, "bundle").unwrap_or_else(|| ".".into()),
         config: args::path(m, "config"),
         cgroup_manager: context.cgroup_manager.clone(),
+        handler: context.handler.clone(),
         console_socket: args::path(m, "console-socket"),
         pidfd_socket: args::path(m, "pidfd-socket"),
         preserve_fds: preserve_fds(m)?,

@@ -36,7 +36,8 @@ fn options() -> clap::Command {
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
-    let (id, options) = exec_options(m)?;
+    let (id, mut options) = exec_options(m)?;
+    options.handler = context.handler.clone();
     Ok(context.runtime().exec(&id, &options)?)
 }
 
@@ -71,6 +72,7 @@ fn exec_options(m: &ArgMatches) -> Result<(ContainerId, ExecOptions)> {
         preserve_fds: create::preserve_fds(m)?,
         listen_fds: create::listen_fds()?,
         seccomp_receiver: create::variable("RUN_OCI_SECCOMP_RECEIVER")?,
+        handler: None,
         detach: m.get_flag("detach"),
         ignore_paused: m.get_flag("ignore-paused"),
     };

@@ -5,6 +5,7 @@ use crate::args::{self, Stop};
 use crate::persona::Persona;
 use crate::{output, version, wire};
 use clap::ArgMatches;
+use runtime_core::api::Handler;
 use runtime_core::features::Features;
 
 pub(super) const COMMAND: Command = Command { name: "features", about: "show the features of the runtime", options, run };
@@ -15,7 +16,9 @@ fn options() -> clap::Command {
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     args::operands(m, "features", 0, 0)?;
-    let features = Features::of(&wire::backends(&context.root), annotations(context.persona));
+    let backends = wire::backends(&context.root);
+    let facts = annotations(context.persona).into_iter().chain(handlers(context.persona, &backends.handlers));
+    let features = Features::of(&backends, facts.collect());
     output::print(&output::pretty(&features)?)?;
     Ok(0)
 }
@@ -33,9 +36,50 @@ fn annotations(persona: Persona) -> Vec<(String, String)> {
     all
 }
 
+/// The handlers that are built in, and whether they can be used here or why not; under crun's name that there is one for WebAssembly.
+fn handlers(persona: Persona, handlers: &[Box<dyn Handler>]) -> Vec<(String, String)> {
+    let name = |what: &str| format!("run.oci.{}.{what}", persona.name());
+    let mut all = Vec::new();
+    if handlers.iter().any(|h| h.aliases().contains(&"wasm")) {
+        all.push((name("wasm"), "true".to_owned()));
+    }
+    let usable = |h: &dyn Handler| h.usable().map_or_else(|e| e.to_string(), |()| "usable".to_owned());
+    all.extend(handlers.iter().map(|h| (format!("run.oci.{}.handler.{}", Persona::Pinnace.name(), h.name()), usable(&**h))));
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use runtime_core::api::{HandlerProcess, HandlerRequest};
+    use runtime_core::{Error, Result};
+
+    struct Unusable;
+    impl Handler for Unusable {
+        fn name(&self) -> &'static str {
+            "x"
+        }
+        fn aliases(&self) -> &'static [&'static str] {
+            &["wasm"]
+        }
+        fn tag(&self) -> &'static str {
+            "WASM:x"
+        }
+        fn usable(&self) -> Result<()> {
+            Err(Error::other("`libx.so` is not installed"))
+        }
+        fn prepare(&self, _: &HandlerRequest<'_>) -> Result<Box<dyn HandlerProcess>> {
+            self.usable().and_then(|()| Err(Error::other("not asked for here")))
+        }
+    }
+
+    #[test]
+    fn handlers_and_why_one_cannot_be_used() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let why = pair("run.oci.pinnace.handler.x", "`libx.so` is not installed");
+        assert_eq!(handlers(Persona::Crun, &[Box::new(Unusable)]), [pair("run.oci.crun.wasm", "true"), why]);
+        assert!(handlers(Persona::Crun, &[]).is_empty());
+    }
 
     #[test]
     fn the_document_has_every_key_of_the_specification() {

@@ -1,5 +1,6 @@
 //! The commands, one a file: each says what its options are and what it does with them. Not here: the global options.
 
+mod checkpoint;
 mod create;
 mod delete;
 mod exec;
@@ -9,6 +10,7 @@ mod list;
 mod mounts;
 mod pause;
 mod ps;
+mod restore;
 mod resume;
 mod run;
 mod spec;
@@ -22,7 +24,7 @@ use crate::regex::Regex;
 use crate::wire;
 use clap::ArgMatches;
 use runtime_core::api::{Level, Logger, Record};
-use runtime_core::engine::Runtime;
+use runtime_core::engine::{Profile, Runtime};
 use runtime_core::{ContainerId, Context as _, Error, ErrorKind, Result};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ pub(crate) struct Command {
 
 /// All commands, in the help's order.
 pub(crate) const ALL: &[Command] = &[
+    checkpoint::COMMAND,
     create::COMMAND,
     delete::COMMAND,
     exec::COMMAND,
@@ -50,6 +53,7 @@ pub(crate) const ALL: &[Command] = &[
     mounts::COMMAND,
     pause::COMMAND,
     ps::COMMAND,
+    restore::COMMAND,
     resume::COMMAND,
     run::COMMAND,
     spec::COMMAND,
@@ -63,12 +67,15 @@ pub(crate) struct Context {
     pub(crate) persona: Persona,
     pub(crate) root: PathBuf,
     pub(crate) cgroup_manager: String,
+    /// The handler that the program was called for.
+    pub(crate) handler: Option<String>,
     pub(crate) logger: Arc<dyn Logger>,
+    pub(crate) profile: Option<Arc<Profile>>,
 }
 
 impl Context {
     fn runtime(&self) -> Runtime {
-        Runtime::new(self.root.clone(), wire::backends(&self.root))
+        Runtime::new(self.root.clone(), wire::backends(&self.root)).last_call().profiled(self.profile.clone())
     }
 }
 

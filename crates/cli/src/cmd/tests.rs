@@ -11,7 +11,9 @@ impl Context {
             persona: Persona::Pinnace,
             root: "/nonexistent/root".into(),
             cgroup_manager: "cgroupfs".into(),
+            handler: None,
             logger: pinnace_logging::open(&pinnace_logging::Settings::default()).unwrap(),
+            profile: None,
         }
     }
 }

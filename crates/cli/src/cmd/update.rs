@@ -27,6 +27,8 @@ fn options() -> clap::Command {
         .arg(value("cpuset-mems", "Memory nodes that may be used, such as 0-1"))
         .arg(value("kernel-memory", "Kernel memory in bytes (cgroup v1)"))
         .arg(value("kernel-memory-tcp", "Kernel memory for TCP buffers in bytes (cgroup v1)"))
+        .arg(value("l3-cache-schema", "Intel RDT/CAT: the L3 cache the container may use, such as L3:0=ff"))
+        .arg(value("mem-bw-schema", "Intel RDT/MBA: the memory bandwidth it may use, such as MB:0=50"))
         .arg(value("memory", "Memory in bytes, with k, m, g or t for units of 1024; -1 for no limit"))
         .arg(value("memory-reservation", "Memory that is left when memory gets scarce"))
         .arg(value("memory-swap", "Memory and swap together; -1 for no limit"))
@@ -41,7 +43,16 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
         None => Resources::default(),
     };
     apply(m, &mut resources)?;
-    context.runtime().update(&id, &resources)?;
+    let (cache, bandwidth) = (args::text(m, "l3-cache-schema")?, args::text(m, "mem-bw-schema")?);
+    let rdt = cache.is_some() || bandwidth.is_some();
+    // Alone they leave the cgroup in peace, which the container may not have.
+    let others = m.ids().any(|name| !["l3-cache-schema", "mem-bw-schema", args::OPERANDS].contains(&name.as_str()));
+    if !rdt || others {
+        context.runtime().update(&id, &resources)?;
+    }
+    if rdt {
+        context.runtime().update_intel_rdt(&id, cache.as_deref(), bandwidth.as_deref())?;
+    }
     Ok(0)
 }
 
@@ -238,6 +249,8 @@ mod tests {
                 "cpuset-mems=",
                 "kernel-memory=",
                 "kernel-memory-tcp=",
+                "l3-cache-schema=",
+                "mem-bw-schema=",
                 "memory=",
                 "memory-reservation=",
                 "memory-swap=",

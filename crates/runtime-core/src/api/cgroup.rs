@@ -4,7 +4,9 @@ use super::stats::Stats;
 use crate::error::Result;
 use crate::id::ContainerId;
 use crate::spec::{Map, Resources, Str};
+use serde::{Deserialize, Serialize};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// What a manager needs to know to make a container's cgroup.
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +24,13 @@ pub struct CgroupRequest<'a> {
     /// Host uid and gid of the container's root, where the container has a user namespace and a cgroup namespace of its own and so may
     /// manage its subtree (cgroup-v2.rst, "Delegation"): the manager makes it the owner of the delegable files.
     pub owner: Option<(u32, u32)>,
+    /// The caller has seen that `/sys/fs/cgroup` is one v2 tree: nobody needs to look again.
+    pub unified: bool,
 }
+
+/// Told what will be made before any of it is, so that it can be found though its maker is killed; may be told more than once, and the last
+/// word counts. What it returns ends the making.
+pub type Note<'a> = &'a dyn Fn(&CgroupRecord) -> Result<()>;
 
 /// Where a process that does not exist yet will live.
 #[derive(Debug, Default)]
@@ -35,20 +43,24 @@ pub struct Placement {
     /// The manager moves the process itself in [`CgroupManager::enter`] (systemd does): the child waits for that before it makes a
     /// cgroup namespace.
     pub moved_by_manager: bool,
+    /// Descriptors that were needed on the way here. The launcher closes them together with its own.
+    pub spent: Vec<OwnedFd>,
     /// What the state file keeps.
     pub record: CgroupRecord,
 }
 
 /// How the state file names a cgroup.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupRecord {
     /// [`CgroupManager::name`].
     pub manager: String,
     /// Path below the root of each hierarchy, with a leading slash; empty where there is no cgroup.
     pub path: String,
     /// systemd unit, where one was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
     /// Mount point of a named v1 hierarchy that has the cgroup, too, beside the v2 tree: for a systemd in the container that knows no v2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub named: Option<String>,
 }
 
@@ -58,11 +70,11 @@ pub trait CgroupManager: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Prepares everything that can be prepared before the process exists. A manager that needs no pid makes the cgroup and sets the
-    /// limits here, so that they are in force from the process's first instruction.
+    /// limits here, so that they are in force from the process's first instruction. `note` is told before.
     ///
     /// # Errors
     /// Nothing is left behind on failure. Texts name the controller and the file.
-    fn place(&self, request: &CgroupRequest<'_>) -> Result<Placement>;
+    fn place(&self, request: &CgroupRequest<'_>, note: Note<'_>) -> Result<Placement>;
 
     /// Completes the work once the process exists; the limits are in force when this returns.
     ///
@@ -111,6 +123,9 @@ pub trait Cgroup {
     /// Reading fails for another reason than the cgroup being gone.
     fn is_frozen(&self) -> Result<bool>;
 
+    /// The directory of the cgroup in the hierarchy that freezes it, for a program that does it by itself; `None` where there is none.
+    fn freezer_dir(&self) -> Option<PathBuf>;
+
     /// Sends `signal` to every process: `cgroup.kill` for SIGKILL where there is one (5.14), else frozen, signalled and thawed.
     ///
     /// # Errors
@@ -134,4 +149,12 @@ pub trait Cgroup {
     /// # Errors
     /// Names the pids that keep it busy.
     fn destroy(&self) -> Result<()>;
+
+    /// Removes what the maker of a container that never came to be has left, as [`Note`] was told it: there may be none of it, and the
+    /// processes in it may be those of others, which the maker had not seen yet. So none is killed; those of the container end by
+    /// themselves without their maker, and `false` says that there are some still.
+    ///
+    /// # Errors
+    /// It cannot be removed for another reason than being in use.
+    fn abandon(&self) -> Result<bool>;
 }

@@ -1,11 +1,10 @@
 //! The seccomp trait: an OCI section goes in, a program for seccomp(2) comes out. Not here: installing it (the child does).
 
 use crate::error::Result;
+use crate::id::ContainerId;
 use crate::spec::{Map, Str};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-
-/// Annotation: unix socket that receives the notify descriptor of a filter whose section names none.
-pub const SECCOMP_RECEIVER: &str = "run.oci.seccomp.receiver";
 
 /// What is to be compiled.
 #[derive(Debug, Clone, Copy)]
@@ -32,10 +31,47 @@ pub struct SeccompFilter {
 /// Receiver of a notify descriptor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeccompListener {
-    /// Absolute path of a unix stream socket.
+    /// Absolute path of a unix stream socket; empty where plugins answer ([`SeccompPlugins`]).
     pub path: String,
     /// Passed along.
     pub metadata: Option<String>,
+}
+
+impl SeccompListener {
+    /// Whether plugins are meant, and no socket.
+    pub fn is_plugins(&self) -> bool {
+        self.path.is_empty()
+    }
+}
+
+/// What plugins are told.
+#[derive(Debug, Clone, Copy)]
+pub struct PluginsRequest<'a> {
+    /// The annotation's value: paths, with a colon in between.
+    pub plugins: &'a str,
+    /// The state directory.
+    pub root: &'a Path,
+    /// The container.
+    pub id: &'a ContainerId,
+    /// Its bundle.
+    pub bundle: &'a Path,
+    /// Its configuration.
+    pub config: &'a Path,
+}
+
+/// Answers the notifications of seccomp filters by shared objects (`run.oci.seccomp.plugins`), for as long as a process has the filter.
+pub trait SeccompPlugins: Send + Sync {
+    /// Looks whether the plugins of a list are there and may be believed; loads none.
+    ///
+    /// # Errors
+    /// Names the one that is not so.
+    fn check(&self, list: &str) -> Result<()>;
+
+    /// Begins to answer, in a process of its own. The calling process has one thread.
+    ///
+    /// # Errors
+    /// A plugin cannot be loaded or started, with its own reason; nothing answers then.
+    fn serve(&self, request: &PluginsRequest<'_>, notify: OwnedFd) -> Result<()>;
 }
 
 /// What a compiler knows, for `features`. Names as in the specification.

@@ -41,7 +41,7 @@ fn helper(program: &str, pid: i32, map: &[IdMapping]) -> Result<()> {
     let path = path.ok_or_else(|| Error::sys(libc::ENOENT, format!("`{program}` is needed to write the id maps and not installed")))?;
     let mut command = Command::new(&path);
     command.arg(pid.to_string()).args(args).stdin(Stdio::null());
-    sys::close_others(&mut command);
+    sys::inherit_little(&mut command);
     let out = command.output().context(|| format!("execute `{path}`"))?;
     if out.status.success() {
         return Ok(());

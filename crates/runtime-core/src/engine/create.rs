@@ -6,19 +6,24 @@ use super::launch::{self, Launched, Parent, Setup};
 use super::listener::{self, Pids};
 use super::notify::{self, Proxy};
 use super::slots::{self, Sources};
+use super::subject::Subject;
 use super::supervise::{self, Supervisor};
-use super::{CreateOptions, Runtime, attach, net_devices, socket};
-use crate::api::{Cgroup, CgroupManager, CgroupRequest, Placement, SECCOMP_RECEIVER, SeccompFilter, SeccompListener, SeccompRequest};
+use super::{CreateOptions, Runtime, attach, net_devices, rdt, socket};
+use crate::api::annotations::{PIDFD_RECEIVER, SECCOMP_PLUGINS, SECCOMP_RECEIVER};
+use crate::api::{
+    Cgroup, CgroupManager, CgroupRequest, Handler, HandlerProcess, HandlerRequest, Placement, SeccompFilter, SeccompListener,
+    SeccompPlugins, SeccompRequest,
+};
 use crate::bundle::Bundle;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
 use crate::init::wire;
-use crate::plan::hooks::Identity;
-use crate::plan::{self, ContainerPlan, Place};
-use crate::spec::{Hooks, Linux, Map, Resources, Spec, Str};
-use crate::state::{ContainerDir, Gate, Record, Store, notify as notify_socket, start_time};
-use crate::time::Timestamp;
+use crate::plan::step::Step;
+use crate::plan::{self, Handled, Place};
+use crate::spec::{Linux, Map, Resources, Spec, Str};
+use crate::state::{ContainerDir, Gate, Store, notify as notify_socket};
+use crate::sys;
 use crate::validate;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -31,10 +36,20 @@ impl Runtime {
     pub fn create(&self, id: &ContainerId, options: &CreateOptions) -> Result<()> {
         let proc = facts::open_proc()?;
         let bundle = Bundle::open(&proc, &options.bundle, options.config.as_deref())?;
-        let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        let mut spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        self.mark("read the configuration");
+        let handler = self.handler(options.handler.as_deref(), &mut spec)?;
         let console = self.console(&spec, options, "use --console-socket with create when a terminal is used")?;
-        let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
-        container.launch(console.as_ref(), Mode::Created, |_, _, _| Ok(()))
+        let container = Container::new(self, id, options, (&proc, &bundle, &spec), handler)?;
+        // Behind the gate the process has no procfs any more, and before it a handler's is not to have its labels: it could not pass the gate.
+        if let (Some(handler), true) = (handler, container.of.plan.steps.iter().any(|step| matches!(step, Step::Label { .. }))) {
+            let text = "cannot give labels (process.apparmorProfile, process.selinuxLabel) to a process that waits for `start`";
+            return Err(Error::new(ErrorKind::Unsupported, format!("the handler `{}` {text}", handler.name())));
+        }
+        container.launch(console.as_ref(), Mode::Created, |_, _, _| Ok(()))?;
+        self.leave(spec);
+        self.leave((bundle, proc));
+        Ok(())
     }
 
     /// Makes a container and starts it. Returns the exit status of its process, 128 + N when signal N ended it, or 0 at once when
@@ -45,13 +60,15 @@ impl Runtime {
     pub fn run(&self, id: &ContainerId, options: &CreateOptions) -> Result<i32> {
         let proc = facts::open_proc()?;
         let bundle = Bundle::open(&proc, &options.bundle, options.config.as_deref())?;
-        let spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        let mut spec = Spec::parse(&bundle.config).map_err(|e| e.context("load the configuration"))?;
+        self.mark("read the configuration");
+        let handler = self.handler(options.handler.as_deref(), &mut spec)?;
         let console = if options.detach || options.console_socket.is_some() {
             self.console(&spec, options, "use --console-socket with --detach when a terminal is used")?
         } else {
             wants_terminal(&spec).then(Destination::foreground).transpose()?
         };
-        let container = Container::new(self, id, options, &proc, &bundle, &spec)?;
+        let container = Container::new(self, id, options, (&proc, &bundle, &spec), handler)?;
         if options.detach {
             let mut status = 0;
             container.launch(console.as_ref(), Mode::Detached, |pid, proxy, _| {
@@ -63,15 +80,22 @@ impl Runtime {
                 }
                 Ok(())
             })?;
+            self.leave(spec);
+            self.leave((bundle, proc));
             return Ok(status);
         }
-        let supervisor = Supervisor::prepare(container.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0)?;
+        let supervisor = Supervisor::prepare(container.of.plan.clone_flags & libc::CLONE_NEWPID as u64 == 0)?;
         let mut status = 0;
         container.launch(console.as_ref(), Mode::Foreground(&supervisor), |pid, proxy, teardown| {
             let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
             status = Proxy::during(proxy, || supervisor.wait(pid, terminal))?;
-            if options.keep { Ok(()) } else { teardown() }
+            self.mark("wait for its end");
+            let done = if options.keep { Ok(()) } else { teardown() };
+            self.mark("take everything down");
+            done
         })?;
+        self.leave(spec);
+        self.leave((bundle, proc, supervisor));
         Ok(status)
     }
 
@@ -84,12 +108,9 @@ impl Runtime {
     }
 }
 
-fn wants_terminal(spec: &Spec<'_>) -> bool {
+pub(super) fn wants_terminal(spec: &Spec<'_>) -> bool {
     spec.process.as_ref().is_some_and(|p| p.terminal)
 }
-
-/// Unix socket that gets a pidfd of the process, as `--pidfd-socket`.
-const PIDFD_RECEIVER: &str = "run.oci.pidfd_receiver";
 
 /// What becomes of the process once it is ready.
 #[derive(Clone, Copy)]
@@ -111,14 +132,9 @@ impl Mode<'_> {
 /// A container in the making.
 struct Container<'a> {
     runtime: &'a Runtime,
-    id: &'a ContainerId,
     options: &'a CreateOptions,
-    proc: &'a OwnedFd,
-    bundle: &'a Bundle,
-    spec: &'a Spec<'a>,
-    rootfs: std::path::PathBuf,
-    facts: Facts,
-    plan: ContainerPlan,
+    of: Subject<'a>,
+    handler: Option<Box<dyn HandlerProcess>>,
 }
 
 impl<'a> Container<'a> {
@@ -127,135 +143,138 @@ impl<'a> Container<'a> {
         runtime: &'a Runtime,
         id: &'a ContainerId,
         options: &'a CreateOptions,
-        proc: &'a OwnedFd,
-        bundle: &'a Bundle,
-        spec: &'a Spec<'a>,
+        (proc, bundle, spec): (&'a OwnedFd, &'a Bundle, &'a Spec<'a>),
+        handler: Option<&dyn Handler>,
     ) -> Result<Self> {
         validate::validate(spec)?;
-        let facts = Facts::gather(proc, spec)?;
+        let facts = Facts::gather(proc, spec, spec.process.as_ref())?;
+        let in_tree = plan::may_live_in_tree(spec, &facts, options)? && sys::has_tree_namespaces();
+        let facts = Facts { tree_namespaces: in_tree, ..facts };
         let rootfs = bundle.rootfs(proc, spec)?;
         let directory = runtime.root.join(id.as_str()).join(notify_socket::NAME);
+        runtime.mark("look at the host");
         let place = Place { id, bundle: &bundle.path, rootfs: &rootfs, notify: &directory };
         if let Some(target) = &options.notify_socket {
             notify::address(target)?;
         }
-        let plan = plan::compile(spec, &facts, options, place)?;
+        let cache = runtime.root.join(".cache");
+        let request = HandlerRequest { spec, config: &bundle.config, rootfs: &rootfs, cache: &cache };
+        let process = handler.map(|handler| handler.prepare(&request)).transpose()?;
+        let handled =
+            handler.zip(process.as_ref()).map(|(h, process)| Handled { name: h.name(), program: h.program(), files: process.files() });
+        let plan = plan::compile(spec, &facts, options, place, handled.as_ref())?;
+        runtime.mark("plan");
         tracing::debug!("bundle `{}`: {} steps for the container's process", bundle.path.display(), plan.steps.len());
-        Ok(Self { runtime, id, options, proc, bundle, spec, rootfs, facts, plan })
+        Ok(Self { runtime, options, of: Subject { id, proc, bundle, spec, rootfs, facts, plan }, handler: process })
     }
 
     /// Makes the container; `then` runs while it lives, with its pid, what passes its notifications on, and what takes it down.
     fn launch(
-        self,
+        mut self,
         console: Option<&Destination>,
         mode: Mode<'_>,
         then: impl FnOnce(i32, Option<&Proxy>, &mut dyn FnMut() -> Result<()>) -> Result<()>,
     ) -> Result<()> {
+        let mut handler = self.handler.take();
         let manager = self.runtime.backends.cgroup_manager(&self.options.cgroup_manager)?;
-        let dir = Store::new(&self.runtime.root).create(self.id)?;
-        let linux = self.spec.linux();
-        let seccomp = self.runtime.seccomp(&linux, &self.spec.annotations, self.options.seccomp_receiver.as_deref())?;
+        let dir = Store::new(&self.runtime.root).create(self.of.id)?;
+        let linux = self.of.spec.linux();
+        if linux.intel_rdt.is_some() {
+            // By which the groups are found if this is interrupted.
+            dir.write_config(&self.of.bundle.config)?;
+        }
+        self.runtime.mark("make the state directory");
+        let seccomp = self.runtime.seccomp(&linux, &self.of.spec.annotations, self.options.seccomp_receiver.as_deref())?;
+        self.runtime.mark("compile the seccomp section, or find it compiled");
         let no_limits = Resources::default();
-        let request = self.request(&linux, &no_limits);
-        let placement = manager.place(&request)?;
+        let request = self.of.request(&linux, &no_limits);
+        let mut placement = manager.place(&request, &|record| dir.note(record))?;
+        self.runtime.mark("make the cgroup");
+        let spent = std::mem::take(&mut placement.spent);
         let mut cgroup = CgroupGuard { manager, placement: &placement, armed: true };
         let proxy = self.notifications(&dir, mode)?;
         let gate = mode.waits().then(|| Gate::make(&dir)).transpose()?;
         let sources = Sources {
-            proc: self.proc,
+            proc: self.of.proc,
             root: &self.runtime.root,
             cgroup: &placement.record.path,
             console: console.map(Destination::socket),
             init: 0,
         };
-        let slots = slots::open(&self.plan.opens, &sources)?;
+        let slots = slots::open(&self.of.plan.opens, &sources)?;
+        self.runtime.mark("open what the process needs");
         let waits_for = gate.as_ref().map_or(wire::Gate::Parent, |gate| wire::Gate::Fifo(gate.reader().as_raw_fd()));
         let setup = Setup {
-            proc: self.proc,
+            proc: self.of.proc,
             placement: &placement,
+            spent,
             seccomp,
             gate: waits_for,
             slots,
+            handler: handler.as_deref_mut(),
             foreground: console.and_then(Destination::size),
+            profile: self.runtime.profile.as_deref(),
         };
-        let mut launched = launch::launch(&self.plan, setup)?;
-        let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None };
+        let mut launched = launch::launch(&self.of.plan, setup)?;
+        self.runtime.mark("make the process");
+        let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None, rdt: None };
         let done = launched.attend(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
         done.map_err(|e| explain(e, parent.cgroup.as_deref(), request.resources))?;
         let pid = launched.keep();
-        tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.id, placement.record.path);
+        if let Some(Err(e)) = handler.map(|mut handler| handler.loaded()) {
+            tracing::debug!("keep what the handler made: {e}");
+        }
+        if let Some(groups) = parent.rdt.take() {
+            groups.keep();
+        }
+        tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.of.id, placement.record.path);
         cgroup.armed = false;
-        let mut dir = Some(dir.keep());
+        let mut dir = dir.keep();
         let mut teardown = || {
             manager.open(&placement.record)?.destroy()?;
-            if let Some(dir) = dir.take() {
-                dir.remove()?;
-            }
-            hooks::run_all(&self.hooks().poststop, &self.identity(), "stopped", 0);
+            rdt::remove(&linux, self.of.id);
+            dir.remove()?;
+            hooks::run_all(&self.of.hooks().poststop, &self.of.identity(), "stopped", 0);
             Ok(())
         };
-        then(pid, proxy.as_ref(), &mut teardown)
+        then(pid, proxy.as_ref(), &mut teardown)?;
+        self.runtime.leave(launched);
+        drop(cgroup);
+        self.runtime.leave((dir, placement, gate, self.of.plan, self.of.facts));
+        Ok(())
     }
 
     /// The place of the container's notification socket, and the socket unless it is for `start` to read from.
     fn notifications(&self, dir: &ContainerDir, mode: Mode<'_>) -> Result<Option<Proxy>> {
         let Some(target) = &self.options.notify_socket else { return Ok(None) };
-        if !self.spec.linux().namespaces.iter().any(|n| n.kind == "mount") {
+        if !self.of.spec.linux().namespaces.iter().any(|n| n.kind == "mount") {
             tracing::debug!("NOTIFY_SOCKET: a container without a mount namespace gets no socket");
             return Ok(None);
         }
-        notify_socket::make_directory(dir, self.plan.id_maps.as_ref().and_then(plan::ids::IdMaps::root))?;
+        notify_socket::make_directory(dir, self.of.plan.id_maps.as_ref().and_then(plan::ids::IdMaps::root))?;
         if mode.waits() { Ok(None) } else { Proxy::listen(dir, target) }
     }
 
-    fn request<'r>(&'r self, linux: &'r Linux<'r>, none: &'r Resources<'r>) -> CgroupRequest<'r> {
-        let own_cgroup = linux.namespaces.iter().any(|n| n.kind == "cgroup");
-        CgroupRequest {
-            id: self.id,
-            cgroups_path: linux.cgroups_path.as_deref(),
-            resources: linux.resources.as_ref().unwrap_or(none),
-            annotations: &self.spec.annotations,
-            rootless: self.facts.rootless(),
-            owner: self.plan.id_maps.as_ref().filter(|_| own_cgroup).and_then(plan::ids::IdMaps::root),
-        }
-    }
-
-    fn identity(&self) -> Identity<'_> {
-        Identity { id: self.id, bundle: &self.bundle.path, rootfs: &self.rootfs, annotations: &self.spec.annotations }
-    }
-
-    fn hooks(&self) -> std::borrow::Cow<'_, Hooks<'_>> {
-        self.spec.hooks.as_ref().map_or_else(Default::default, std::borrow::Cow::Borrowed)
-    }
-
-    /// Writes everything down while the process prepares itself, then lets one that is not to wait for `start` execute its program: no
-    /// program runs in a container that `state` does not know.
+    /// Writes everything down while the process prepares itself, then lets it go, to its program or to wait for `start`: no program runs in
+    /// a container that `state` does not know, and none waits in one, which would be for ever if this process were killed.
     fn record(&self, dir: &ContainerDir, placement: &Placement, launched: &mut Launched<'_>, mode: Mode<'_>) -> Result<()> {
         let pid = launched.pid();
-        dir.write_config(&self.bundle.config)?;
-        dir.write_status(&Record {
-            pid,
-            process_start_time: start_time(pid)?,
-            cgroup: placement.record.clone(),
-            rootfs: self.rootfs.display().to_string(),
-            bundle: self.bundle.path.display().to_string(),
-            created: Timestamp::now().to_string(),
-            owner: Some(owner(self.facts.euid)),
-            detached: !matches!(mode, Mode::Foreground(_)),
-            external_descriptors: external_descriptors(self.proc),
-        })?;
+        self.runtime.mark("do what the process waits for");
+        self.of.write_down(dir, pid, placement, !matches!(mode, Mode::Foreground(_)))?;
+        self.runtime.mark("write the container down");
         if let Mode::Foreground(supervisor) = mode {
             supervisor.uninterrupted()?;
         }
-        if !mode.waits() {
-            launched.go()?;
-        }
-        launched.ready()?;
-        if !mode.waits() {
+        launched.go()?;
+        if mode.waits() {
+            launched.ready()?;
+            self.runtime.mark("wait for the process to be ready");
+        } else {
             launched.executed()?;
-            hooks::run(&self.hooks().poststart, &self.identity(), "running", pid)?;
+            self.runtime.mark("wait for the program to be executed");
+            hooks::run(&self.of.hooks().poststart, &self.of.identity(), "running", pid)?;
         }
-        let receiver = self.spec.annotations.get(PIDFD_RECEIVER).map(|path| Path::new(&**path));
+        let receiver = self.of.spec.annotations.get(PIDFD_RECEIVER).map(|path| Path::new(&**path));
         for path in self.options.pidfd_socket.as_deref().into_iter().chain(receiver) {
             socket::send_pidfd(path, pid)?;
         }
@@ -270,45 +289,49 @@ struct Attendant<'a, 'c> {
     request: &'a CgroupRequest<'a>,
     placement: &'a Placement,
     cgroup: Option<Box<dyn Cgroup>>,
+    rdt: Option<rdt::Guard>,
 }
 
 impl Parent for Attendant<'_, '_> {
     fn attach(&mut self, pid: i32) -> Result<()> {
-        let plan = &self.container.plan;
+        let plan = &self.container.of.plan;
         if let Some(maps) = &plan.id_maps {
-            attach::id_maps(self.container.proc, pid, maps)?;
+            attach::id_maps(self.container.of.proc, pid, maps)?;
         }
-        attach::settings(self.container.proc, pid, &plan.by_parent)?;
+        attach::settings(self.container.of.proc, pid, &plan.by_parent)?;
         self.net_devices(pid, false)?;
         self.cgroup = Some(self.manager.enter(self.request, self.placement, pid)?);
+        self.rdt = plan.by_parent.rdt.as_ref().map(|groups| rdt::place(groups, pid)).transpose()?;
         Ok(())
     }
 
     fn mounted(&mut self, pid: i32) -> Result<()> {
         self.net_devices(pid, true)?;
-        let hooks = self.container.hooks();
-        let who = self.container.identity();
-        hooks::run(&hooks.prestart, &who, "created", pid)?;
-        hooks::run(&hooks.create_runtime, &who, "created", pid)
+        self.container.of.early_hooks(pid)
     }
 
     fn listener(&mut self, listener: &SeccompListener, pid: i32, notify: OwnedFd) -> Result<()> {
-        listener::send(listener, &notify, &self.container.identity(), "creating", &Pids { process: pid, init: pid })
+        let of = &self.container.of;
+        if listener.is_plugins() {
+            let config = of.bundle.config_path(self.container.options.config.as_deref());
+            return listener::serve(self.container.runtime, of.id, &config, &of.identity(), notify);
+        }
+        listener::send(listener, &notify, &of.identity(), "creating", &Pids { process: pid, init: pid })
     }
 }
 
 impl Attendant<'_, '_> {
     fn net_devices(&self, pid: i32, late: bool) -> Result<()> {
-        let devices = self.container.plan.by_parent.net_devices.as_ref().filter(|devices| devices.late == late);
-        devices.map_or(Ok(()), |devices| net_devices::give(self.container.proc, pid, devices))
+        let devices = self.container.of.plan.by_parent.net_devices.as_ref().filter(|devices| devices.late == late);
+        devices.map_or(Ok(()), |devices| net_devices::give(self.container.of.proc, pid, devices))
     }
 }
 
 /// Removes the cgroup of a container that did not come to be.
-struct CgroupGuard<'a> {
-    manager: &'a dyn CgroupManager,
-    placement: &'a Placement,
-    armed: bool,
+pub(super) struct CgroupGuard<'a> {
+    pub manager: &'a dyn CgroupManager,
+    pub placement: &'a Placement,
+    pub armed: bool,
 }
 
 impl Drop for CgroupGuard<'_> {
@@ -325,7 +348,7 @@ impl Drop for CgroupGuard<'_> {
 const TINY: i64 = 1 << 20;
 
 /// Says so when the kernel ended the process for want of memory, and what the limit is.
-fn explain(e: Error, cgroup: Option<&dyn Cgroup>, resources: &Resources<'_>) -> Error {
+pub(super) fn explain(e: Error, cgroup: Option<&dyn Cgroup>, resources: &Resources<'_>) -> Error {
     let limit = resources.memory.and_then(|m| m.limit).filter(|&l| l >= 0);
     let unified = || resources.unified.get("memory.max").map(|text| format!(": linux.resources.unified[memory.max] is {}", text.trim()));
     let told = limit.map(|l| format!(": linux.resources.memory.limit is {l} bytes")).or_else(unified).unwrap_or_default();
@@ -338,6 +361,15 @@ fn explain(e: Error, cgroup: Option<&dyn Cgroup>, resources: &Resources<'_>) -> 
 }
 
 impl Runtime {
+    /// What loads seccomp notify plugins.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NoHandler`] when it was not compiled in.
+    pub(crate) fn plugins(&self) -> Result<&dyn SeccompPlugins> {
+        let missing = || format!("annotation `{SECCOMP_PLUGINS}`: this build cannot load seccomp notify plugins");
+        self.backends.seccomp_plugins.as_deref().ok_or_else(|| Error::new(ErrorKind::NoHandler, missing()))
+    }
+
     /// The compiled filter of a configuration, if it has a seccomp section.
     /// `receiver` is who gets the notify descriptor where the configuration does not say it.
     pub(crate) fn seccomp(
@@ -349,9 +381,12 @@ impl Runtime {
         let Some(section) = linux.seccomp.map(serde_json::value::RawValue::get).filter(|s| *s != "null") else { return Ok(None) };
         let missing = || Error::new(ErrorKind::Unsupported, "linux.seccomp: this runtime was built without the feature `seccomp`");
         let compiler = self.backends.seccomp.as_ref().ok_or_else(missing)?;
+        if let Some(list) = annotations.get(SECCOMP_PLUGINS) {
+            self.plugins()?.check(list).map_err(|e| e.context(format!("annotation `{SECCOMP_PLUGINS}`")))?;
+        }
         let cache = self.root.join(".cache/seccomp");
         let compile = |annotations| compiler.compile(&SeccompRequest { section, annotations, cache: Some(&cache) }).map(Some);
-        match receiver.filter(|_| annotations.get(SECCOMP_RECEIVER).is_none()) {
+        match receiver.filter(|_| annotations.get(SECCOMP_RECEIVER).is_none() && annotations.get(SECCOMP_PLUGINS).is_none()) {
             None => compile(annotations),
             Some(receiver) => {
                 let mut entries = annotations.0.clone();
@@ -360,17 +395,6 @@ impl Runtime {
             }
         }
     }
-}
-
-/// Login name of the user, or its number.
-fn owner(euid: u32) -> String {
-    if euid == 0 { "root".to_owned() } else { facts::login_name(euid).unwrap_or_else(|| euid.to_string()) }
-}
-
-/// Where the standard descriptors lead, for a later restore (CRIU's `--external`).
-fn external_descriptors(proc: &OwnedFd) -> Vec<String> {
-    let link = |fd: i32| rustix::fs::readlinkat(proc, format!("self/fd/{fd}"), Vec::new());
-    (0..3).map(|fd| link(fd).map_or_else(|_| "/dev/null".to_owned(), |l| l.to_string_lossy().into_owned())).collect()
 }
 
 /// The pid in decimal, without a line end: engines parse the whole content.

@@ -6,8 +6,8 @@ use super::launch::{self, Parent, Setup};
 use super::listener::{self, Pids};
 use super::slots::{self, Sources};
 use super::supervise::Supervisor;
-use super::{ExecOptions, Runtime, attach, socket};
-use crate::api::SeccompListener;
+use super::{ExecOptions, Runtime, attach, rdt, socket};
+use crate::api::{SeccompListener, handler};
 use crate::error::{Context, Error, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
@@ -15,7 +15,7 @@ use crate::init::wire::Gate;
 use crate::plan::hooks::Identity;
 use crate::plan::{self, ContainerPlan, Target};
 use crate::spec::{Process, Spec, Str};
-use crate::state::{Status, Store};
+use crate::state::{ContainerDir, Status, Store};
 use crate::validate;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -35,17 +35,22 @@ impl Runtime {
         }
         let config = dir.read_config()?;
         let spec = Spec::parse(&config).map_err(|e| e.context("load the configuration"))?;
+        if handler::wanted(options.handler.as_deref(), &spec)?.is_some() {
+            return Err(Error::other("the handler does not support exec"));
+        }
         let file = options.process_file.as_deref().map(read_process).transpose()?;
         let process = match &file {
             Some(raw) => from_file(raw, spec.process.as_ref(), options)?,
             None => from_options(spec.process.as_ref(), options)?,
         };
         validate::process(&process)?;
+        self.mark("read the status and the configuration");
         let proc = facts::open_proc()?;
-        let facts = Facts::gather(&proc, &spec)?;
+        let facts = Facts::gather(&proc, &spec, Some(&process))?;
         let linux = spec.linux();
-        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new(&record.rootfs), annotations: &spec.annotations };
+        let target = Target { id, linux: &linux, facts: &facts, rootfs: Path::new(&record.rootfs), annotations: &spec.annotations };
         let plan = plan::compile_join(&target, &process, options)?;
+        self.mark("plan");
         let seccomp = self.seccomp(&linux, &spec.annotations, options.seccomp_receiver.as_deref())?;
         let cgroup = self.backends.cgroup_manager(&record.cgroup.manager)?.open(&record.cgroup)?;
         let placement = cgroup.join(options.cgroup.as_deref(), record.pid)?;
@@ -59,20 +64,26 @@ impl Runtime {
             init: record.pid,
         };
         let slots = slots::open(&plan.opens, &sources)?;
+        self.mark("open what the process needs");
         let setup = Setup {
             proc: &proc,
             placement: &placement,
+            spent: Vec::new(),
             seccomp,
             gate: Gate::Open,
             slots,
+            handler: None,
             foreground: console.as_ref().and_then(Destination::size),
+            profile: self.profile.as_deref(),
         };
         let mut launched = launch::launch(&plan, setup)?;
+        self.mark("make the process");
         let bundle = Path::new(&record.bundle);
         let who = Identity { id, bundle, rootfs: Path::new(&record.rootfs), annotations: &spec.annotations };
-        launched.attend(&mut Attendant { plan: &plan, proc: &proc, who, init: record.pid })?;
+        launched.attend(&mut Attendant { runtime: self, dir: &dir, plan: &plan, proc: &proc, who, init: record.pid })?;
         launched.ready()?;
         launched.executed()?;
+        self.mark("wait for the program to be executed");
         let pid = launched.pid();
         tracing::debug!("container `{id}`: additional process {pid}");
         if let Some(path) = &options.pidfd_socket {
@@ -82,13 +93,21 @@ impl Runtime {
             write_pid_file(path, pid)?;
         }
         launched.keep();
-        let Some(supervisor) = supervisor else { return Ok(0) };
-        let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
-        supervisor.wait(pid, terminal)
+        let mut status = 0;
+        if let Some(supervisor) = &supervisor {
+            let terminal = console.as_ref().map_or(Ok(None), Destination::receive)?;
+            status = supervisor.wait(pid, terminal)?;
+        }
+        self.mark("wait for its end");
+        self.leave(launched);
+        self.leave((supervisor, proc, dir, placement, plan));
+        Ok(status)
     }
 }
 
 struct Attendant<'a> {
+    runtime: &'a Runtime,
+    dir: &'a ContainerDir,
     plan: &'a ContainerPlan,
     proc: &'a OwnedFd,
     who: Identity<'a>,
@@ -98,12 +117,16 @@ struct Attendant<'a> {
 
 impl Parent for Attendant<'_> {
     fn attach(&mut self, pid: i32) -> Result<()> {
-        attach::settings(self.proc, pid, &self.plan.by_parent)
+        attach::settings(self.proc, pid, &self.plan.by_parent)?;
+        self.plan.by_parent.rdt.as_ref().map_or(Ok(()), |rdt| rdt::join(rdt, pid))
     }
     fn mounted(&mut self, _: i32) -> Result<()> {
         Ok(())
     }
     fn listener(&mut self, listener: &SeccompListener, pid: i32, notify: OwnedFd) -> Result<()> {
+        if listener.is_plugins() {
+            return listener::serve(self.runtime, self.dir.id(), &self.dir.config_path(), &self.who, notify);
+        }
         listener::send(listener, &notify, &self.who, "running", &Pids { process: pid, init: self.init })
     }
 }

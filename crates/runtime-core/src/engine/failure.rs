@@ -107,6 +107,7 @@ pub(crate) fn late_texts(steps: &[Step]) -> Vec<Option<std::ffi::CString>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::handler::Program;
     use crate::init::wire::Kind;
     use crate::plan::step::Lookup;
     use crate::sys::Argv;
@@ -119,7 +120,7 @@ mod tests {
     }
 
     fn lookup() -> Step {
-        Step::Lookup(Box::new(Lookup { name: c"nope".into(), dirs: vec![] }))
+        Step::Lookup(Box::new(Lookup { name: c"nope".into(), dirs: vec![], what: Program::Executable }))
     }
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
             assert_eq!(key_quota(users, user), want);
         }
         assert!(key_quota("1000: nonsense", 1000).ends_with("maxbytes`"));
-        let joined = said(Step::JoinKeyring { name: c"ctr".into() }, libc::EDQUOT, Code::Plain, b"");
+        let joined = said(Step::JoinKeyring { name: c"ctr".into(), label: None }, libc::EDQUOT, Code::Plain, b"");
         assert!(joined.starts_with("join keyctl `ctr`: the key quota of the user 0 is used up, "), "{joined}");
         assert!(joined.ends_with(": Disk quota exceeded"), "{joined}");
     }

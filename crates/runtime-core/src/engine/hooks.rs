@@ -1,8 +1,9 @@
 //! Hooks that run in the runtime's namespaces. Not here: those of the container's (`init::hook`).
 
 use super::failure::last_lines;
+use crate::api::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::error::{Context, Error, Result};
-use crate::plan::hooks::{Identity, STDERR, STDOUT, state, timeout_ms};
+use crate::plan::hooks::{Identity, state, timeout_ms};
 use crate::spec::Hook;
 use crate::sys;
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -53,7 +54,7 @@ struct Output {
 impl Output {
     fn open(who: &Identity<'_>) -> Result<Self> {
         let file = |annotation| who.annotations.get(annotation).map(|path| output_file(annotation, Path::new(&**path))).transpose();
-        Ok(Self { stdout: file(STDOUT)?, stderr: file(STDERR)? })
+        Ok(Self { stdout: file(HOOKS_STDOUT)?, stderr: file(HOOKS_STDERR)? })
     }
 }
 
@@ -81,7 +82,7 @@ fn one(h: &Hook<'_>, document: &[u8], output: &Output) -> Result<()> {
     // background may write later, and must not die of it.
     let kept = if output.stderr.is_none() { sys::sealable_file().ok() } else { None };
     command.stderr(output.stderr.as_ref().or(kept.as_ref()).map_or(Ok(Stdio::null()), copy)?);
-    sys::close_others(&mut command);
+    sys::inherit_little(&mut command);
     tracing::debug!("hook `{}`", h.path);
     let mut child = command.spawn().context(what)?;
     let status = wait(&mut child, timeout_ms(h.timeout)?);
@@ -113,12 +114,28 @@ fn last(kept: OwnedFd) -> Vec<u8> {
     end().unwrap_or_default()
 }
 
+/// Looks again and again whether it has ended.
+fn ends_within(child: &mut Child, timeout: i32) -> std::io::Result<bool> {
+    const PAUSE: i32 = 10;
+    for _ in 0..timeout / PAUSE {
+        if child.try_wait()?.is_some() {
+            return Ok(true);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(PAUSE as u64));
+    }
+    Ok(false)
+}
+
 /// `None` when the time is over; the hook is gone then too.
 fn wait(child: &mut Child, timeout: i32) -> std::io::Result<Option<std::process::ExitStatus>> {
     let raw = |e: sys::Errno| std::io::Error::from_raw_os_error(e.0);
     if timeout >= 0 {
-        let fd = sys::pidfd(child.id().cast_signed()).map_err(raw)?;
-        if !sys::poll_in(fd.as_raw_fd(), timeout).map_err(raw)? {
+        let ended = match sys::pidfd(child.id().cast_signed()) {
+            // Before kernel 5.3, or under a filter.
+            Err(sys::Errno(libc::ENOSYS)) => ends_within(child, timeout)?,
+            r => sys::poll_in(r.map_err(raw)?.as_raw_fd(), timeout).map_err(raw)?,
+        };
+        if !ended {
             child.kill()?;
             child.wait()?;
             return Ok(None);

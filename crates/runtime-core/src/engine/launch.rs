@@ -2,8 +2,10 @@
 //! `hooks`), state files.
 
 use super::failure;
+use super::handler;
+use super::profile::Profile;
 use super::slots::Slots;
-use crate::api::{Placement, SeccompFilter, SeccompListener};
+use crate::api::{HandlerProcess, Placement, SeccompFilter, SeccompListener};
 use crate::error::{Context, Error, Result};
 use crate::init::{self, wire::Gate, wire::Kind, wire::Message, wire::Wire};
 use crate::plan::ContainerPlan;
@@ -20,12 +22,17 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 pub(crate) struct Setup<'a> {
     pub proc: &'a OwnedFd,
     pub placement: &'a Placement,
+    /// What else is to be closed after the clone.
+    pub spent: Vec<OwnedFd>,
     pub seccomp: Option<SeccompFilter>,
     /// What the process waits for before it executes its program.
     pub gate: Gate,
     pub slots: Slots,
+    /// What runs the program in place of execve.
+    pub handler: Option<&'a mut (dyn HandlerProcess + 'static)>,
     /// Size of the user's terminal when this process puts itself between that and the container's.
     pub foreground: Option<(u16, u16)>,
+    pub profile: Option<&'a Profile>,
 }
 
 /// What the parent does at the two moments the child waits for it.
@@ -47,6 +54,8 @@ pub(crate) struct Launched<'a> {
     listener: Option<SeccompListener>,
     /// The child said so already: after a fork its successor may speak before it does.
     ready: bool,
+    /// It had ended when it was told to go on.
+    unheard: bool,
     /// The step it failed at.
     failed: usize,
     kept: bool,
@@ -57,15 +66,21 @@ pub(crate) struct Launched<'a> {
 /// # Errors
 /// No process could be made.
 pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<Launched<'a>> {
-    let (mine, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(|| "socketpair")?;
+    // The lower number is the child's, so that it is closed here together with the slots.
+    let (theirs, mine) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context(|| "socketpair")?;
     let listener = setup.seccomp.as_ref().and_then(|filter| filter.listener.clone());
     let at = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted);
     if listener.is_some() && at(|s| matches!(s, Step::Seccomp)) > at(|s| matches!(s, Step::Gate { .. })) {
         return Err(Error::invalid("linux.seccomp: the listener is not named in plain words"));
     }
     let await_parent = plan.id_maps.is_some() || !plan.by_parent.is_empty() || setup.placement.moved_by_manager;
+    let (keep, forget) = match &setup.handler {
+        Some(process) => (handler::kept(&**process)?, handler::forgotten(setup.proc, &plan.steps)?),
+        None => Default::default(),
+    };
     let mut wire = Wire {
         socket: theirs.as_raw_fd(),
+        parents: mine.as_raw_fd(),
         proc: setup.proc.as_raw_fd(),
         join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
         cgroup: CString::new(&*setup.placement.record.path).map_err(|_| Error::other("the cgroup's path contains a NUL byte"))?,
@@ -74,17 +89,20 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         seccomp: setup.seccomp.map(|f| (f.program, f.flags)),
         foreground: setup.foreground,
         late_texts: if matches!(setup.gate, Gate::Fifo(_)) { failure::late_texts(&plan.steps) } else { Vec::new() },
+        forget,
+        keep,
+        times: setup.profile.map(|profile| profile.times(&plan.steps)).transpose()?,
         #[cfg(feature = "trap-alloc")]
         plant_allocation: std::env::var_os("PINNACE_TEST_PLANT_ALLOC").is_some(),
     };
     let mut slots = setup.slots;
     let mut procs = None;
     let pid = match clone(plan.clone_flags, setup.placement, &mut wire, &mut procs)? {
-        Side::Child => init::run(&plan.steps, &wire, &mut slots.raw),
+        Side::Child => init::run(&plan.steps, &wire, &mut slots.raw, setup.handler),
         Side::Parent(pid) => pid,
     };
-    drop(theirs);
-    Ok(Launched { plan, pid, socket: mine, await_parent, listener, ready: false, failed: 0, kept: false })
+    drop(slots.and(setup.spent.into_iter().chain([theirs])));
+    Ok(Launched { plan, pid, socket: mine, await_parent, listener, ready: false, unheard: false, failed: 0, kept: false })
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
@@ -127,17 +145,21 @@ impl Launched<'_> {
         if moment == Attach::Cloned {
             self.attach(parent)?;
         }
+        let mut early = None;
         while unshares || forks || mounts || listens {
-            let m = self.next()?;
+            let m = match early.take_if(|_| !forks) {
+                Some(m) => m,
+                None => self.next()?,
+            };
             match m.kind {
+                // The second process, which now waits, was quicker than the first, which tells of it.
+                Kind::Mounted | Kind::Listening if forks => early = Some(m),
                 Kind::Unshared => {
                     self.attach(parent)?;
                     unshares = false;
                 }
                 Kind::Forked => {
-                    // The first process has nothing left to do; its end leaves no zombie.
-                    sys::wait4(self.pid, 0).context(|| "waitpid")?;
-                    self.pid = m.value as i32;
+                    self.forked(&m)?;
                     forks = false;
                     if moment == Attach::Forked {
                         self.attach(parent)?;
@@ -156,11 +178,26 @@ impl Launched<'_> {
                     self.go()?;
                     listens = false;
                 }
-                Kind::Failed => return Err(self.failure(&m)),
+                Kind::Failed => {
+                    while let (true, Some(m)) = (forks, Message::recv(self.socket.as_raw_fd()).ok().flatten()) {
+                        if let Kind::Forked = m.kind {
+                            self.forked(&m)?;
+                            forks = false;
+                        }
+                    }
+                    return Err(self.failure(&m));
+                }
                 Kind::Ready => self.ready = true,
                 Kind::Go => {}
             }
         }
+        Ok(())
+    }
+
+    /// The first process has nothing left to do; its end leaves no zombie.
+    fn forked(&mut self, m: &Message) -> Result<()> {
+        sys::wait4(self.pid, 0).context(|| "waitpid")?;
+        self.pid = m.value as i32;
         Ok(())
     }
 
@@ -205,10 +242,14 @@ impl Launched<'_> {
     ///
     /// # Errors
     /// The socket fails. That the child has ended is none; what it had to say comes later.
-    pub(crate) fn go(&self) -> Result<()> {
+    pub(crate) fn go(&mut self) -> Result<()> {
         match Message::new(Kind::Go).send(self.socket.as_raw_fd()) {
+            Ok(()) => Ok(()),
             // It died; what it had to say is in the socket.
-            Ok(()) | Err(Errno(libc::EPIPE)) => Ok(()),
+            Err(Errno(libc::EPIPE)) => {
+                self.unheard = true;
+                Ok(())
+            }
             Err(e) => Err(e).context(|| "send to the container's process"),
         }
     }
@@ -231,14 +272,15 @@ impl Launched<'_> {
         }
     }
 
-    /// Waits until the program is executed, or learns why that failed.
+    /// Waits until the program is executed, or learns why that failed. A process that has not taken the last [`go`](Self::go) died before.
     ///
     /// # Errors
     /// What the child reports; the process is gone then.
     pub(crate) fn executed(&mut self) -> Result<()> {
-        match Message::recv(self.socket.as_raw_fd()).context(|| "receive from the container's process")? {
-            None => Ok(()),
-            Some(m) => Err(self.failure(&m)),
+        match Message::recv_or_reset(self.socket.as_raw_fd()).context(|| "receive from the container's process")? {
+            (Some(m), _) => Err(self.failure(&m)),
+            (None, reset) if reset || self.unheard => Err(self.died()),
+            (None, _) => Ok(()),
         }
     }
 
@@ -255,7 +297,7 @@ impl Launched<'_> {
     }
 
     /// The process stays; its owner waits for it from now on.
-    pub(crate) fn keep(mut self) -> i32 {
+    pub(crate) fn keep(&mut self) -> i32 {
         self.kept = true;
         self.pid
     }
@@ -267,5 +309,73 @@ impl Drop for Launched<'_> {
             let _ = sys::kill(self.pid, libc::SIGKILL);
             let _ = sys::wait4(self.pid, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// Pids that were told.
+    #[derive(Default)]
+    struct Told(Vec<i32>);
+
+    impl Parent for Told {
+        fn attach(&mut self, _: i32) -> Result<()> {
+            Ok(())
+        }
+        fn mounted(&mut self, pid: i32) -> Result<()> {
+            self.0.push(pid);
+            Ok(())
+        }
+        fn listener(&mut self, _: &SeccompListener, _: i32, _: OwnedFd) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Attends two processes, of which the second says `second` before the first tells of it; the second's pid.
+    fn overtaken(second: Kind, told: &mut Told) -> (i32, i32, Result<()>) {
+        let plan = ContainerPlan {
+            clone_flags: 0,
+            steps: vec![Step::Fork, Step::Mounted],
+            opens: Vec::new(),
+            id_maps: None,
+            by_parent: Default::default(),
+        };
+        let child = |program: &str| Command::new(program).arg("100").spawn().unwrap().id().cast_signed();
+        let (one, two) = (child("true"), child("sleep"));
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        Message::new(second).send(theirs.as_raw_fd()).unwrap();
+        let mut forked = Message::new(Kind::Forked);
+        forked.value = two.into();
+        forked.send(theirs.as_raw_fd()).unwrap();
+        drop(theirs);
+        let mut launched = Launched {
+            plan: &plan,
+            pid: one,
+            socket,
+            await_parent: false,
+            listener: None,
+            ready: false,
+            unheard: false,
+            failed: 0,
+            kept: false,
+        };
+        let done = launched.attend(told);
+        (two, launched.pid(), done)
+    }
+
+    #[test]
+    fn the_second_process_may_speak_before_the_first_tells_of_it() {
+        let mut told = Told::default();
+        let (two, pid, done) = overtaken(Kind::Mounted, &mut told);
+        done.unwrap();
+        assert_eq!((told.0, pid), (vec![two], two));
+        // Nothing of a failed one is left, either.
+        let (two, pid, done) = overtaken(Kind::Failed, &mut Told::default());
+        done.unwrap_err();
+        assert_eq!(pid, two);
+        assert!(crate::state::state_of(two).unwrap().is_none());
     }
 }

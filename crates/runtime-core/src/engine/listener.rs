@@ -1,9 +1,11 @@
 //! Handing the notify descriptor of a seccomp filter to who answers its notifications (config-linux.md, "The Container Process State"). Not
 //! here: getting hold of it (`launch`).
 
-use super::socket;
-use crate::api::SeccompListener;
+use super::{Runtime, socket};
+use crate::api::annotations::SECCOMP_PLUGINS;
+use crate::api::{PluginsRequest, SeccompListener};
 use crate::error::{Context, Result};
+use crate::id::ContainerId;
 use crate::plan::hooks::Identity;
 use crate::spec::{Map, Str};
 use serde::Serialize;
@@ -38,6 +40,17 @@ struct State<'a> {
 pub(crate) struct Pids {
     pub process: i32,
     pub init: i32,
+}
+
+/// Lets the plugins of the annotation answer; `config` is the file of the container's configuration.
+///
+/// # Errors
+/// A plugin cannot be loaded or started.
+pub(crate) fn serve(runtime: &Runtime, id: &ContainerId, config: &Path, who: &Identity<'_>, notify: OwnedFd) -> Result<()> {
+    let plugins = who.annotations.get(SECCOMP_PLUGINS).map_or("", |list| &**list);
+    let request = PluginsRequest { plugins, root: &runtime.root, id, bundle: who.bundle, config };
+    let served = runtime.plugins()?.serve(&request, notify);
+    served.map_err(|e| e.context(format!("annotation `{SECCOMP_PLUGINS}`")))
 }
 
 /// Connects to the listener and sends it the descriptor; `status` is the container's.

@@ -53,7 +53,7 @@ impl Runtime {
         validate::mounts(&mounts)?;
         let spec = Spec::parse(&config).map_err(|e| e.context("load the configuration"))?;
         let proc = facts::open_proc()?;
-        let facts = Facts::gather(&proc, &spec)?;
+        let facts = Facts::gather(&proc, &spec, None)?;
         let id_maps = plan::new_id_maps(&spec.linux(), &facts)?;
         let spec = Spec { mounts, ..spec };
         deed(&Target { root: &self.root, id, record: &record, proc: &proc, facts: &facts, spec: &spec, id_maps: id_maps.as_ref() })
@@ -85,6 +85,7 @@ impl Target<'_> {
             id_maps: self.id_maps,
             no_cgroup: self.record.cgroup.path.is_empty(),
             parent_opens_sources: true,
+            in_tree: false,
         }
     }
 
@@ -93,7 +94,18 @@ impl Target<'_> {
         let placement = Placement { record: self.record.cgroup.clone(), ..Placement::default() };
         let sources = Sources { proc: self.proc, root: self.root, cgroup: &placement.record.path, console: None, init: self.record.pid };
         let launched = slots::open(&plan.opens, &sources).and_then(|slots| {
-            let setup = Setup { proc: self.proc, placement: &placement, seccomp: None, gate: Gate::Open, slots, foreground: None };
+            let (spent, gate) = (Vec::new(), Gate::Open);
+            let setup = Setup {
+                proc: self.proc,
+                placement: &placement,
+                spent,
+                seccomp: None,
+                gate,
+                slots,
+                handler: None,
+                foreground: None,
+                profile: None,
+            };
             launch::launch(plan, setup)
         });
         let mut launched = launched.map_err(|e| (e, 0))?;
@@ -118,7 +130,7 @@ impl Parent for Bystander {
     }
 }
 
-fn ended(launched: Launched<'_>) -> Result<()> {
+fn ended(mut launched: Launched<'_>) -> Result<()> {
     match sys::wait4(launched.keep(), 0).context(|| "waitpid")?.1 {
         0 => Ok(()),
         status => Err(Error::other(format!("the process that changes the mounts ended with status {status:#x}"))),

@@ -74,7 +74,7 @@ impl Proxy {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().name("notify".into());
-            if let Err(e) = thread.spawn_scoped(scope, || while !proxy.wait(&stop).ended {}) {
+            if let Err(e) = thread.spawn_scoped(scope, || while !proxy.wait(Some(&stop)).ended {}) {
                 tracing::warn!("start the thread for notifications: {e}");
             }
             let result = work();
@@ -92,10 +92,15 @@ impl Proxy {
     pub(crate) fn until_ready(&self, pid: i32) -> Result<bool> {
         let process = match crate::sys::pidfd(pid) {
             Err(crate::sys::Errno(libc::ESRCH)) => return Ok(false),
-            r => r.context(|| format!("pidfd_open {pid}"))?,
+            // Before kernel 5.3, or under a filter.
+            Err(crate::sys::Errno(libc::ENOSYS)) => None,
+            r => Some(r.context(|| format!("pidfd_open {pid}"))?),
         };
         loop {
-            let seen = self.wait(&process);
+            // A process without a descriptor to wait for is looked at first: what it said before it ended is there then.
+            let gone = process.is_none() && !state::state_of(pid)?.is_some_and(|p| p.lives());
+            let mut seen = self.wait(process.as_ref());
+            seen.ended |= gone;
             if seen.ready {
                 self.send(format!("MAINPID={pid}").as_bytes());
                 self.barrier();
@@ -106,16 +111,29 @@ impl Proxy {
         }
     }
 
-    /// Waits for messages and passes them on, or until `end` is readable or hung up.
-    fn wait(&self, end: &OwnedFd) -> Seen {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(end, PollFlags::IN)];
-        if let Err(e) = poll(&mut fds, None)
+    /// Says in the container's place that it is ready: it was before it was checkpointed, and doesn't know of the manager. With `main` that
+    /// process is the one to watch from now on.
+    pub(crate) fn announce(&self, main: Option<i32>) {
+        let main = main.map_or(String::new(), |pid| format!("MAINPID={pid}\n"));
+        if self.send(format!("{main}READY=1").as_bytes()) {
+            self.barrier();
+        }
+    }
+
+    /// Waits for messages and passes them on, or until `end` is readable or hung up; without one for a moment.
+    fn wait(&self, end: Option<&OwnedFd>) -> Seen {
+        const MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let mut fds = [
+            PollFd::new(&self.socket, PollFlags::IN),
+            PollFd::from_borrowed_fd(end.map_or(self.socket.as_fd(), AsFd::as_fd), PollFlags::IN),
+        ];
+        if let Err(e) = poll(&mut fds, if end.is_none() { Some(&MOMENT) } else { None })
             && e != Errno::INTR
         {
             tracing::warn!("poll the notification socket: {e}");
             return Seen { ready: false, ended: true };
         }
-        let ended = !fds[1].revents().is_empty();
+        let ended = end.is_some() && !fds[1].revents().is_empty();
         let mut ready = false;
         let mut message = [0; LONGEST + 1];
         // Descriptors that come along (FDSTORE, BARRIER) are dropped by the kernel, which is the answer a barrier waits for.

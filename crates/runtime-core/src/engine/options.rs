@@ -1,7 +1,8 @@
 //! What callers choose: backends, and the options of `create`, `run` and `exec`. Not here: command lines (`cli`).
 
-use crate::api::{CgroupManager, SeccompCompiler};
+use crate::api::{CgroupManager, CheckpointSettings, Checkpointer, Handler, SeccompCompiler, SeccompPlugins};
 use crate::error::{Error, ErrorKind, Result};
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 /// The backends a runtime was given. A missing one gives an error that names it when a container needs it.
@@ -12,6 +13,12 @@ pub struct Backends {
     pub cgroup_managers: Vec<Box<dyn CgroupManager>>,
     /// Compiles seccomp sections.
     pub seccomp: Option<Box<dyn SeccompCompiler>>,
+    /// Answers the notifications of seccomp filters.
+    pub seccomp_plugins: Option<Box<dyn SeccompPlugins>>,
+    /// Dumps and restores processes.
+    pub checkpointer: Option<Box<dyn Checkpointer>>,
+    /// What runs programs in place of execve, chosen by name; the first of a name has it.
+    pub handlers: Vec<Box<dyn Handler>>,
 }
 
 impl Backends {
@@ -37,6 +44,8 @@ pub struct CreateOptions {
     pub config: Option<PathBuf>,
     /// Name of the cgroup manager: `cgroupfs`, `systemd` or `disabled`.
     pub cgroup_manager: String,
+    /// Name of the handler for a configuration that names none; one that does is refused.
+    pub handler: Option<String>,
     /// Unix socket that gets the terminal's master side.
     pub console_socket: Option<PathBuf>,
     /// Unix socket that gets a pidfd of the container's process.
@@ -68,6 +77,7 @@ impl Default for CreateOptions {
             bundle: PathBuf::from("."),
             config: None,
             cgroup_manager: "cgroupfs".to_owned(),
+            handler: None,
             console_socket: None,
             pidfd_socket: None,
             preserve_fds: 0,
@@ -130,8 +140,58 @@ pub struct ExecOptions {
     /// Unix socket that receives the notify descriptor of a seccomp filter where the configuration names none
     /// (`RUN_OCI_SECCOMP_RECEIVER`).
     pub seccomp_receiver: Option<String>,
+    /// As [`CreateOptions::handler`].
+    pub handler: Option<String>,
     /// Do not wait for the process.
     pub detach: bool,
     /// Execute in a paused container too; the process starts when it is resumed.
     pub ignore_paused: bool,
+}
+
+/// Options of `checkpoint`.
+#[derive(Debug, Clone, Default)]
+pub struct CheckpointOptions {
+    /// Directory for the images; made where it is missing.
+    pub image_path: PathBuf,
+    /// Directory for logs, the images' by default; made where it is missing.
+    pub work_path: Option<PathBuf>,
+    /// Images of the checkpoint before, relative to the images' directory: what has not changed since is not written again.
+    pub parent_path: Option<PathBuf>,
+    /// Only the memory, and the container goes on: the checkpoint after it, which names this one as its parent, takes less time.
+    pub pre_dump: bool,
+    /// The container goes on.
+    pub leave_running: bool,
+    /// Host and port of a page server: memory goes there, or with lazy pages is fetched there.
+    pub page_server: Option<(String, u16)>,
+    /// Gets a zero byte when pages can be fetched.
+    pub status_fd: Option<RawFd>,
+    /// What is part of it.
+    pub settings: CheckpointSettings,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Clone)]
+pub struct RestoreOptions {
+    /// Directory with the images.
+    pub image_path: PathBuf,
+    /// Directory for logs, the images' by default; made where it is missing.
+    pub work_path: Option<PathBuf>,
+    /// Bundle directory.
+    pub bundle: PathBuf,
+    /// Name of the cgroup manager: `cgroupfs`, `systemd` or `disabled`.
+    pub cgroup_manager: String,
+    /// Unix socket that gets the terminal's master side.
+    pub console_socket: Option<PathBuf>,
+    /// The service manager's socket, see [`CreateOptions::notify_socket`].
+    pub notify_socket: Option<String>,
+    /// File that gets the process's pid, decimal, without a line end.
+    pub pid_file: Option<PathBuf>,
+    /// Do not wait for the process.
+    pub detach: bool,
+    /// LSM profile of the processes, `TYPE:NAME`, in place of the dumped one.
+    pub lsm_profile: Option<String>,
+    /// SELinux context of the mounts, in place of the dumped one.
+    pub lsm_mount_context: Option<String>,
+    /// What is part of it.
+    pub settings: CheckpointSettings,
 }

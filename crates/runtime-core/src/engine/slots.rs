@@ -5,11 +5,11 @@ use super::idmap::Namespaces;
 use crate::error::{Context, Error, Result};
 use crate::plan::mounts::MASK_ATTRS;
 use crate::plan::opens::Open;
-use crate::sys::{self, Errno};
+use crate::sys::{self, Errno, Together};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the opened things depend on.
 pub(crate) struct Sources<'a> {
@@ -28,7 +28,16 @@ pub(crate) struct Sources<'a> {
 /// The table as the child uses it, and the owners that keep it open.
 pub(crate) struct Slots {
     pub raw: Vec<RawFd>,
-    _owned: Vec<OwnedFd>,
+    owned: Together,
+}
+
+impl Slots {
+    /// Has more descriptors closed together with those of the table.
+    pub(super) fn and(self, more: impl Iterator<Item = OwnedFd>) -> Together {
+        let mut owned = self.owned;
+        more.for_each(|fd| owned.add(fd));
+        owned
+    }
 }
 
 /// Opens everything.
@@ -36,7 +45,7 @@ pub(crate) struct Slots {
 /// # Errors
 /// The first thing that cannot be opened, by name.
 pub(crate) fn open(wanted: &[Open], from: &Sources<'_>) -> Result<Slots> {
-    let mut slots = Slots { raw: Vec::with_capacity(wanted.len()), _owned: Vec::new() };
+    let mut slots = Slots { raw: Vec::with_capacity(wanted.len()), owned: Together::default() };
     let mut namespaces = Namespaces::new(from.proc);
     for open in wanted {
         let fd = one(open, from, &mut namespaces)?;
@@ -45,7 +54,7 @@ pub(crate) fn open(wanted: &[Open], from: &Sources<'_>) -> Result<Slots> {
             (None, Open::Console) => from.console.map_or(-1, AsRawFd::as_raw_fd),
             (None, _) => -1,
         });
-        slots._owned.extend(fd);
+        fd.into_iter().for_each(|fd| slots.owned.add(fd));
     }
     Ok(slots)
 }
@@ -57,19 +66,36 @@ fn one(open: &Open, from: &Sources<'_>, namespaces: &mut Namespaces<'_>) -> Resu
             .map(Some),
         Open::Null => null(),
         Open::EmptyDirectory => empty_directory(from.root),
-        Open::Tree { path, recursive, link, shown } => {
-            where_possible(tree(path, *recursive, *link)).context(|| format!("bind mount `{}` to `{shown}`", path.display()))
+        Open::Tree { path, recursive, link, alone, shown } => {
+            let propagation = if *alone { libc::MS_PRIVATE } else { libc::MS_SLAVE };
+            where_possible(tree(path, *recursive, *link, propagation)).context(|| format!("bind mount `{}` to `{shown}`", path.display()))
         }
         Open::Idmapped(wanted) => namespaces.mount(wanted).map(Some),
-        Open::Cgroup { mount_point } => {
+        Open::Cgroup { mount_point, attrs } => {
             let path = format!("{}{}", mount_point.trim_end_matches('/'), from.cgroup);
-            where_possible(tree(Path::new(&path), false, false)).context(|| format!("bind mount the cgroup `{path}`"))
+            let made = c_path(Path::new(&path))
+                .and_then(|path| sys::detached_tree_with(&path, false, false, attrs.set, attrs.clear, libc::MS_SLAVE));
+            where_possible(made).context(|| format!("bind mount the cgroup `{path}`"))
+        }
+        Open::RootNamespace { path } => {
+            sys::tree_namespace(path).context(|| format!("mount the rootfs `{}`", path.to_string_lossy())).map(Some)
         }
         Open::Sink => openat(CWD, "/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).context(|| "open `/dev/null`").map(Some),
         Open::HookOutput { path, annotation } => hooks::output_file(annotation, path).map(Some),
-        Open::InitPidfd => sys::pidfd(from.init).context(|| format!("pidfd_open {}", from.init)).map(Some),
+        Open::InitPidfd => match sys::pidfd(from.init) {
+            // Before kernel 5.3, or under a filter: the directory is the process's too, and names no other when that has ended.
+            Err(Errno(libc::ENOSYS)) => process_directory(from.proc, from.init),
+            r => r.context(|| format!("pidfd_open {}", from.init)),
+        }
+        .map(Some),
         Open::Console | Open::Late => Ok(None),
     }
+}
+
+/// `/proc/PID`.
+fn process_directory(proc: &OwnedFd, pid: i32) -> Result<OwnedFd> {
+    openat(proc, pid.to_string(), OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .context(|| format!("open `/proc/{pid}`"))
 }
 
 /// The host's null device, verified: it hides files, so nothing else may stand in for it.
@@ -81,25 +107,39 @@ fn null() -> Result<Option<OwnedFd>> {
     if st.is_char(1, 3) { Ok(Some(fd)) } else { Err(Error::other("`/dev/null` is not the null device")) }
 }
 
-/// A mount of `.empty-directory` in the state directory, mode 0555, through which nothing can be done.
+/// The directory of the state directory that stays empty.
+fn empty_path(root: &Path) -> PathBuf {
+    root.join(".empty-directory")
+}
+
+/// Makes it, mode 0555, where it is missing.
+///
+/// # Errors
+/// It cannot be made.
+pub(super) fn make_empty_directory(root: &Path) -> Result<PathBuf> {
+    let path = empty_path(root);
+    match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(path),
+        Err(e) => Err(e).context(|| format!("mkdir `{}`", path.display())),
+    }
+}
+
+/// A mount of it through which nothing can be done.
 fn empty_directory(root: &Path) -> Result<Option<OwnedFd>> {
-    let path = root.join(".empty-directory");
+    let path = empty_path(root);
     let what = || format!("bind mount `{}`", path.display());
-    let fd = match detached(&path, false, false) {
+    let locked_down = || {
+        let path = c_path(&path)?;
+        sys::detached_tree_with(&path, false, false, MASK_ATTRS.set, MASK_ATTRS.clear, libc::MS_PRIVATE)
+    };
+    let made = match locked_down() {
         Err(Errno(libc::ENOENT)) => {
-            match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o555)) {
-                Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                Err(e) => return Err(e).context(|| format!("mkdir `{}`", path.display())),
-            }
-            detached(&path, false, false)
+            make_empty_directory(root)?;
+            locked_down()
         }
         r => r,
     };
-    let locked_down = |fd: OwnedFd| {
-        sys::mount_setattr(fd.as_raw_fd(), false, MASK_ATTRS.set, MASK_ATTRS.clear, libc::MS_PRIVATE)?;
-        Ok(fd)
-    };
-    where_possible(fd.and_then(locked_down)).context(what)
+    where_possible(made).context(what)
 }
 
 /// Without the calls for detached mounts (ENOSYS: kernels before 5.12, a filter) the child mounts by itself.
@@ -110,16 +150,17 @@ fn where_possible(made: sys::Result<OwnedFd>) -> sys::Result<Option<OwnedFd>> {
     }
 }
 
-/// A detached copy of a tree, cut off from what happens to its origin's mounts in the runtime's namespace.
-fn tree(path: &Path, recursive: bool, link: bool) -> sys::Result<OwnedFd> {
-    let fd = detached(path, recursive, link)?;
-    sys::mount_setattr(fd.as_raw_fd(), recursive, 0, 0, libc::MS_SLAVE)?;
-    Ok(fd)
+/// A detached copy of a tree, of which nothing travels to the runtime's namespace.
+fn tree(path: &Path, recursive: bool, link: bool, propagation: u64) -> sys::Result<OwnedFd> {
+    sys::detached_tree_with(&c_path(path)?, recursive, link, 0, 0, propagation)
 }
 
 /// A detached copy of a tree.
 pub(super) fn detached(path: &Path, recursive: bool, link: bool) -> sys::Result<OwnedFd> {
+    sys::detached_tree(&c_path(path)?, recursive, link)
+}
+
+fn c_path(path: &Path) -> sys::Result<CString> {
     use std::os::unix::ffi::OsStrExt;
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| sys::Errno(libc::EINVAL))?;
-    sys::detached_tree(&path, recursive, link)
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno(libc::EINVAL))
 }

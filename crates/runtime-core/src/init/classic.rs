@@ -207,6 +207,20 @@ impl Child<'_> {
         self.in_proc(|| sys::mount(source, to.as_c_str(), None, flags, data))
     }
 
+    /// As [`in_proc`](Self::in_proc), and stays there where nothing that depends on the working directory follows: only hooks do, before the
+    /// change to the root sets it anew.
+    pub(super) fn stay_in_proc(&mut self, call: impl FnOnce() -> Result<(), Errno>) -> Done {
+        // Else the process would keep a directory of the host.
+        if self.has_hooks || !self.leaves_proc {
+            return self.in_proc(call);
+        }
+        if !self.lives_in_proc {
+            sys::fchdir(self.wire.proc)?;
+            self.lives_in_proc = true;
+        }
+        Ok(call()?)
+    }
+
     /// Makes a call with the trusted procfs as working directory, for paths that begin with `self/fd/`.
     pub(super) fn in_proc(&self, call: impl FnOnce() -> Result<(), Errno>) -> Done {
         let before = sys::openat(libc::AT_FDCWD, c".", libc::O_PATH | libc::O_DIRECTORY, 0);
@@ -237,7 +251,7 @@ pub(super) fn descriptor_path(path: &mut PathBuffer, fd: RawFd) -> Result<(), Er
 }
 
 /// MS_* flags of attributes. Without a word about access times mount(2) chooses the same as the kernel's other calls.
-fn mount_flags(attrs: u64) -> u64 {
+pub(super) fn mount_flags(attrs: u64) -> u64 {
     let strict = if attrs & ATTR_STRICTATIME != 0 { libc::MS_STRICTATIME } else { 0 };
     FLAGS.iter().filter(|(attr, ..)| attrs & attr != 0).fold(strict, |flags, (_, flag, _)| flags | flag)
 }

@@ -1,17 +1,29 @@
-//! Finding the executable, executing it, and saying why that failed. Not here: handlers.
+//! Finding the executable, executing it, and saying why that failed. Not here: handlers (`handler`).
 
-use super::{Child, Done, Fail, PATH_MAX, resolve::PathBuffer, wire::Code};
+use super::{Child, Done, Fail, PATH_MAX, handler, resolve::PathBuffer, wire::Code, wire::Gate};
+use crate::api::handler::Program;
 use crate::plan::step::Lookup;
 use crate::sys::{self, Argv, Errno};
 use std::ffi::CStr;
 
 impl Child<'_> {
-    pub(super) fn lookup(&mut self, l: &Lookup) -> Done {
+    /// Where nothing comes between this and execve(2) that might change the answer or take note of a failure, a path is left to that.
+    pub(super) fn lookup(&mut self, index: usize, l: &Lookup) -> Done {
+        let check = match l.what {
+            Program::Executable => check,
+            Program::Readable => handler::check_readable,
+            Program::Any => return Ok(()),
+        };
         if l.name.is_empty() {
             return Err(Fail::new(libc::ENOENT, Code::NotInPath));
         }
         if l.dirs.is_empty() {
             self.exe.set(&[l.name.to_bytes()])?;
+            let waits = matches!(self.wire.gate, Gate::Fifo(_));
+            if self.handler.is_none() && !self.has_hooks && self.wire.seccomp.is_none() && !waits {
+                self.unchecked = Some(index);
+                return Ok(());
+            }
             return check(self.exe.as_c_str());
         }
         let mut worst = Fail::new(libc::ENOENT, Code::NotInPath);
@@ -28,6 +40,12 @@ impl Child<'_> {
 
     pub(super) fn exec(&mut self, argv: &Argv, envp: &Argv) -> Done {
         let e = sys::execve(self.exe.as_c_str(), argv, envp, Some(self.home.as_c_str()).filter(|h| !h.is_empty()));
+        if self.unchecked.is_some()
+            && let Err(fail) = check(self.exe.as_c_str())
+        {
+            self.blamed = self.unchecked;
+            return Err(fail);
+        }
         if e.0 != libc::ENOENT {
             return Err(e.into());
         }

@@ -1,6 +1,6 @@
 //! Hooks that run in the container's namespaces. Not here: hooks of the runtime's namespaces (`engine::hooks`).
 
-use super::{Child, Done, Fail, wire::Code, wire::DETAIL_SIZE};
+use super::{Child, Done, Fail, stdio, wire::Code, wire::DETAIL_SIZE};
 use crate::plan::step::HookStep;
 use crate::sys::{self, Errno, Side};
 use std::os::fd::RawFd;
@@ -22,7 +22,7 @@ impl Child<'_> {
             Side::Parent(pid) => pid,
             Side::Child => {
                 // What was left open for the process is not for its hooks.
-                let _ = sys::close_range(3, u32::MAX, true);
+                let _ = stdio::close_on_exec(3);
                 let streams = [(Some(stdin), 0), (stdout, 1), (stderr, 2)];
                 let moved = streams.iter().try_for_each(|(fd, to)| fd.map_or(Ok(()), |fd| sys::dup_to(fd, *to)));
                 let e = moved.err().unwrap_or_else(|| sys::execve(&h.path, &h.argv, &h.envp, None));
@@ -63,17 +63,12 @@ impl Child<'_> {
 }
 
 fn wait(pid: i32, timeout: i32) -> Done {
-    if timeout >= 0 {
-        let pidfd = sys::pidfd_open(pid)?;
-        let ended = sys::poll_in(pidfd, timeout)?;
-        sys::close(pidfd);
-        if !ended {
-            sys::kill(pid, libc::SIGKILL)?;
-            sys::wait4(pid, 0)?;
-            return Err(Fail::new(0, Code::HookTimeout));
-        }
-    }
-    let (_, status) = sys::wait4(pid, 0)?;
+    let status = if timeout < 0 { Some(sys::wait4(pid, 0)?.1) } else { within(pid, timeout)? };
+    let Some(status) = status else {
+        sys::kill(pid, libc::SIGKILL)?;
+        sys::wait4(pid, 0)?;
+        return Err(Fail::new(0, Code::HookTimeout));
+    };
     if libc::WIFSIGNALED(status) {
         Err(Fail { errno: 0, code: Code::HookSignal, value: libc::WTERMSIG(status).into() })
     } else if libc::WEXITSTATUS(status) != 0 {
@@ -81,4 +76,29 @@ fn wait(pid: i32, timeout: i32) -> Done {
     } else {
         Ok(())
     }
+}
+
+/// The status of a child that ends within so many milliseconds.
+fn within(pid: i32, timeout: i32) -> Result<Option<i32>, Errno> {
+    let ended = match sys::pidfd_open(pid) {
+        Ok(pidfd) => {
+            let ended = sys::poll_in(pidfd, timeout);
+            sys::close(pidfd);
+            ended?
+        }
+        // Before kernel 5.3, or under a filter.
+        Err(Errno(libc::ENOSYS)) => {
+            const PAUSE: i32 = 10;
+            for _ in 0..timeout / PAUSE {
+                let (waited, status) = sys::wait4(pid, libc::WNOHANG)?;
+                if waited == pid {
+                    return Ok(Some(status));
+                }
+                sys::poll_in(-1, PAUSE)?;
+            }
+            false
+        }
+        Err(e) => return Err(e),
+    };
+    if ended { Ok(Some(sys::wait4(pid, 0)?.1)) } else { Ok(None) }
 }

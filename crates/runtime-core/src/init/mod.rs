@@ -4,8 +4,10 @@
 mod classic;
 mod copy_up;
 mod exec;
+mod handler;
 mod home;
 mod hook;
+mod masks;
 mod mounts;
 mod namespaces;
 mod nodes;
@@ -15,8 +17,9 @@ mod root;
 mod stdio;
 pub(crate) mod wire;
 
+use crate::api::handler::{HandlerProcess, HandlerStart};
 use crate::plan::step::Step;
-use crate::sys::{self, Errno, SignalMask};
+use crate::sys::{self, Errno, PATH_MAX, SignalMask};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use wire::{Code, DETAIL_SIZE, Kind, Message, Wire};
@@ -28,9 +31,6 @@ static IN_CHILD: AtomicBool = AtomicBool::new(false);
 pub fn in_child() -> bool {
     IN_CHILD.load(Ordering::Relaxed)
 }
-
-/// Longest path the kernel takes, with its end (limits.h, PATH_MAX).
-const PATH_MAX: usize = 4096;
 
 /// Why a step failed.
 #[derive(Debug, Clone, Copy)]
@@ -64,6 +64,8 @@ struct Child<'a> {
     dev: Option<RawFd>,
     /// It is a file system made here, so that nothing of the image is in it.
     fresh_dev: bool,
+    /// `/sys` in the container, where it was mounted here.
+    sys: Option<RawFd>,
     /// Namespaces that could not be joined in the first pass.
     deferred: u64,
     /// The working directory is to be tried again with the final ids.
@@ -71,23 +73,40 @@ struct Child<'a> {
     /// Mounts of this namespace that cover masked files and directories, of which copies can be made.
     mask_file: Option<RawFd>,
     mask_directory: Option<RawFd>,
+    /// What is in the container's `/proc`, for the paths that are covered there.
+    listing: masks::Listing,
+    entries: [u8; masks::LISTING],
+    /// Some step runs a hook.
+    has_hooks: bool,
+    /// Some step makes the container's root the working directory.
+    leaves_proc: bool,
+    /// The working directory is the trusted procfs.
+    lives_in_proc: bool,
     /// Mounts are made with mount(2), since a call for detached ones is missing.
     classic: bool,
     /// Where such a mount is made, while there is one.
     stage: Option<RawFd>,
     /// Nobody reads the socket any more.
     late: bool,
+    /// The step that was to look at the executable, where that is left to execve(2).
+    unchecked: Option<usize>,
+    /// The step a failure is to be told of, where it is not the one that found it.
+    blamed: Option<usize>,
     /// The executable found.
     exe: resolve::PathBuffer,
     /// `HOME=…`, where it was looked up and found.
     home: resolve::PathBuffer,
+    /// What runs the program in place of execve, and what it is told.
+    handler: Option<&'a mut (dyn HandlerProcess + 'static)>,
+    start: Option<HandlerStart>,
     detail: [u8; DETAIL_SIZE],
     detail_len: usize,
 }
 
-/// Runs the steps; ends in execve or in a failure reported to the parent. `slots` are the descriptors the plan asked for.
-pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
+/// Runs the steps; ends in execve, in a handler or in a failure reported to the parent. `slots` are the descriptors the plan asked for.
+pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Option<&mut (dyn HandlerProcess + 'static)>) -> ! {
     IN_CHILD.store(true, Ordering::Relaxed);
+    sys::close(wire.parents);
     #[cfg(feature = "trap-alloc")]
     if wire.plant_allocation {
         drop(std::hint::black_box(Box::new(0u8)));
@@ -101,33 +120,45 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd]) -> ! {
         root: -1,
         dev: None,
         fresh_dev: false,
+        sys: None,
         deferred: 0,
         cwd_pending: false,
         mask_file: None,
         mask_directory: None,
+        listing: masks::Listing::Unread,
+        entries: [0; masks::LISTING],
+        has_hooks: steps.iter().any(|step| matches!(step, Step::Hook(_))),
+        leaves_proc: steps.iter().any(|step| matches!(step, Step::Pivot { .. } | Step::GoToRoot)),
+        lives_in_proc: false,
+        unchecked: None,
+        blamed: None,
         classic: false,
         stage: None,
         late: false,
         exe: resolve::PathBuffer::new(),
         home: resolve::PathBuffer::new(),
+        handler,
+        start: None,
         detail: [0; DETAIL_SIZE],
         detail_len: 0,
     };
+    wire::note(wire.times, 0);
     for (index, step) in steps.iter().enumerate() {
-        if let Err(fail) = child.step(step) {
-            child.report(index, fail);
+        if let Err(fail) = child.step(index, step) {
+            child.report(child.blamed.unwrap_or(index), fail);
             sys::exit(1);
         }
+        wire::note(wire.times, index + 1);
     }
     sys::exit(0)
 }
 
 impl Child<'_> {
-    fn step(&mut self, step: &Step) -> Done {
+    fn step(&mut self, index: usize, step: &Step) -> Done {
         match step {
             Step::JoinCgroups => self.join_cgroups(),
             Step::SetNs(ns) => self.set_ns(ns),
-            Step::SetNsOf { pidfd, flags } => Ok(sys::setns(self.slots[*pidfd], *flags)?),
+            Step::SetNsOf { pidfd, flags } => namespaces::set_ns_of(self.slots[*pidfd], *flags),
             Step::Unshare { flags } => Ok(sys::unshare(*flags)?),
             Step::Fork => self.fork(),
             Step::Unshared => self.tell(Kind::Unshared),
@@ -137,7 +168,7 @@ impl Child<'_> {
             Step::MemoryPolicy { mode, nodes } => Ok(sys::set_memory_policy(*mode, nodes.as_deref())?),
             Step::BecomeRoot { clear_groups } => namespaces::become_root(*clear_groups),
             Step::TimeOffsets { text } => self.time_offsets(text),
-            Step::JoinKeyring { name } => namespaces::join_keyring(name),
+            Step::JoinKeyring { name, label } => self.join_keyring(name, label.as_deref()),
             Step::Loopback => Ok(sys::loopback_up()?),
             Step::Umask(mask) => {
                 sys::umask(*mask);
@@ -146,6 +177,7 @@ impl Child<'_> {
             Step::Undumpable => Ok(sys::prctl(libc::PR_SET_DUMPABLE, 0, 0)?),
             Step::Propagation { flags } => Ok(sys::mount(None, c"/", None, *flags, None)?),
             Step::Root { path, private_parents } => self.root_mount(path, *private_parents),
+            Step::RootNamespace { path, slot } => self.root_namespace(path, self.slots[*slot]),
             Step::RootDirectory { path } => self.root_directory(path),
             Step::CurrentRoot => self.root_directory(c"/"),
             Step::Tree(t) => self.copy_tree(t),
@@ -162,16 +194,22 @@ impl Child<'_> {
             Step::Mounted => self.tell(Kind::Mounted).and_then(|()| self.await_go()),
             Step::Hook(h) => self.hook(h),
             Step::RootReadonly => self.set_attributes(self.root, root::READ_ONLY),
+            Step::File(f) => self.file(f),
             Step::Directory { path } => self.directory(path),
+            Step::GoToRoot => self.go_to_root(),
             Step::Pivot { how, propagation } => self.pivot(*how, *propagation),
-            _ => self.process_step(step),
+            _ => self.process_step(index, step),
         }
     }
 
     /// The tail that every process goes through.
-    fn process_step(&mut self, step: &Step) -> Done {
+    fn process_step(&mut self, index: usize, step: &Step) -> Done {
         match step {
             Step::CloseOnExec { first } => stdio::close_on_exec(*first),
+            Step::Forget => {
+                self.forget();
+                Ok(())
+            }
             Step::Stdio { uid, gid } => stdio::prepare(*uid, *gid, self.fresh_dev),
             Step::Setsid => process::setsid(),
             Step::Personality(domain) => Ok(sys::personality(*domain)?),
@@ -186,13 +224,15 @@ impl Child<'_> {
             Step::NoNewPrivs => Ok(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
             Step::Dumpable => Ok(sys::prctl(libc::PR_SET_DUMPABLE, 1, 0)?),
             Step::Seccomp => self.seccomp(),
-            Step::Lookup(l) => self.lookup(l),
+            Step::Lookup(l) => self.lookup(index, l),
             Step::Home { uid } => {
                 self.home(*uid);
                 Ok(())
             }
             Step::Gate { first, keep } => self.gate(*first, *keep),
             Step::Exec { argv, envp } => self.exec(argv, envp),
+            Step::Load { argv, envp, .. } => self.load(argv, envp),
+            Step::Handle { first, .. } => self.handle(*first),
             // Everything else is handled in `step`.
             _ => Err(Fail::from(Errno(libc::ENOSYS))),
         }

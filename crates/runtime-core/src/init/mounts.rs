@@ -1,8 +1,12 @@
-//! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`).
+//! Mount steps: a detached mount is made, then attached by descriptor. Not here: the root (`root`), devices (`nodes`), what is hidden
+//! (`masks`).
 
-use super::{Child, Done, Fail, PATH_MAX, classic::Change, classic::descriptor_path, done_with, resolve, resolve::PathBuffer, wire::Code};
-use crate::plan::mount_flags::LOCKED_DOWN;
-use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, Masks, MountKind, MountStep, Source, TreeStep};
+use super::{
+    Child, Done, Fail, PATH_MAX, classic::Change, classic::descriptor_path, classic::mount_flags, done_with, resolve, resolve::PathBuffer,
+    wire::Code,
+};
+use crate::plan::mount_flags::ATTR_RDONLY;
+use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, MountKind, MountStep, Source, TreeStep};
 use crate::sys::{self, AT_EMPTY_PATH, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, Errno, OPEN_TREE_CLONE};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -14,6 +18,7 @@ impl Child<'_> {
         self.with_fallback(|c| match &m.kind {
             MountKind::Bind(bind) => c.bind_mount(m, bind),
             MountKind::Idmapped { slot } => c.idmapped_mount(m, c.slots[*slot]),
+            MountKind::Fs(f) if c.mounted_at_once(m, f)? => Ok(()),
             MountKind::Fs(f) => {
                 let (tree, replaced) = c.new_fs(f, m.attrs.set)?;
                 let target = c.target(m, tree, true)?;
@@ -27,6 +32,38 @@ impl Child<'_> {
         })
     }
 
+    /// A new file system of which nobody needs the descriptor takes one mount(2) instead of an fsopen(2) and what follows. Where that call
+    /// fails, the longer way says why in the kernel's words, or does it all the same.
+    fn mounted_at_once(&mut self, m: &MountStep, f: &FsMount) -> Result<bool, Fail> {
+        let more = f.mode_of_target || f.copy_up || f.label.is_some() || m.keep.is_some() || m.propagation != 0;
+        // mount(2) would make the file system read-only with the mount.
+        let read_only = (m.attrs.set | m.recursive_attrs.set) & ATTR_RDONLY != 0;
+        if self.classic || more || read_only || !m.recursive_attrs.is_empty() || matches!(m.dest.to_bytes(), b"" | b"dev") {
+            return Ok(false);
+        }
+        let mut path = PathBuffer::new();
+        let target = match self.in_dev(&m.dest) {
+            // The new and empty /dev is this process's own: what it makes there needs no second look.
+            Some((dev, name)) if sys::mkdirat(dev, name, 0o755).is_ok() => {
+                descriptor_path(&mut path, dev)?;
+                path.push(&[b"/", name.to_bytes()])?;
+                None
+            }
+            _ => {
+                let target = self.target(m, -1, true)?;
+                descriptor_path(&mut path, target)?;
+                Some(target)
+            }
+        };
+        let flags = mount_flags(m.attrs.set) | f.options.flags;
+        let call = || sys::mount(Some(&f.source), path.as_c_str(), Some(&f.fstype), flags, Some(&f.options.data));
+        let done = self.stay_in_proc(call);
+        if let Some(target) = target {
+            done_with(target);
+        }
+        Ok(done.is_ok())
+    }
+
     fn bind_mount(&mut self, m: &MountStep, bind: &Bind) -> Done {
         let tree = match bind.slot.map(|slot| self.slots[slot]) {
             Some(tree) if tree >= 0 && !self.classic => tree,
@@ -35,8 +72,23 @@ impl Child<'_> {
         if bind.copy_link && sys::fstat(tree)?.mode & libc::S_IFMT == libc::S_IFLNK {
             return self.copy_link(m, tree);
         }
+        // In a new sysfs there is that directory, and no link on the way.
+        if let (Source::Cgroup(_), b"sys/fs/cgroup", Some(sysfs), true) =
+            (&bind.source, m.dest.to_bytes(), self.sys, self.is_finished(m, bind, tree))
+            && sys::move_mount_to(tree, sysfs, c"fs/cgroup").is_ok()
+        {
+            return Ok(());
+        }
         let target = self.target(m, tree, false)?;
-        self.finish(m, m.attrs, tree, target)
+        // The parent gave a cgroup its attributes when it made the copy.
+        let done = self.is_finished(m, bind, tree);
+        self.finish(m, if done { Attrs::default() } else { m.attrs }, tree, target)
+    }
+
+    /// The parent made the mount and gave it all its attributes.
+    fn is_finished(&self, m: &MountStep, bind: &Bind, tree: RawFd) -> bool {
+        let own = matches!(bind.source, Source::Cgroup(_)) && bind.slot.is_some_and(|slot| self.slots[slot] == tree);
+        own && m.recursive_attrs.is_empty() && m.propagation == 0 && m.keep.is_none()
     }
 
     fn source(&mut self, source: &Source, recursive: bool, link: bool) -> Result<RawFd, Fail> {
@@ -58,10 +110,10 @@ impl Child<'_> {
     }
 
     pub(super) fn copy_tree(&mut self, t: &TreeStep) -> Done {
-        let tree = clone_tree(libc::AT_FDCWD, &t.path, t.recursive, t.link)?;
         // What happens to the original's mounts stays there.
-        sys::mount_setattr(tree, t.recursive, 0, 0, libc::MS_SLAVE)?;
-        self.slots[t.slot] = tree;
+        let recursive = if t.recursive { AT_RECURSIVE } else { 0 };
+        let link = if t.link { AT_SYMLINK_NOFOLLOW } else { 0 };
+        self.slots[t.slot] = sys::clone_tree_with(libc::AT_FDCWD, &t.path, recursive | link, 0, 0, libc::MS_SLAVE)?;
         Ok(())
     }
 
@@ -121,9 +173,14 @@ impl Child<'_> {
             self.fresh_dev = matches!(m.kind, MountKind::Fs(_)) && !m.dest.is_empty();
             self.dev = self.fresh_dev.then_some(tree);
         }
+        match m.dest.to_bytes() {
+            b"sys" => self.sys = matches!(&m.kind, MountKind::Fs(f) if f.fstype.to_bytes() == b"sysfs").then_some(tree),
+            b"" => self.sys = None,
+            _ => {}
+        }
         match m.keep {
             Some(slot) => self.slots[slot] = tree,
-            None if self.dev == Some(tree) => {}
+            None if self.dev == Some(tree) || self.sys == Some(tree) => {}
             None => done_with(tree),
         }
         Ok(())
@@ -221,72 +278,6 @@ impl Child<'_> {
             }
             _ => e.into(),
         }
-    }
-
-    pub(super) fn mask(&mut self, dest: &CStr, by: Option<Masks>) -> Done {
-        let target = match resolve::open(self.root, dest, libc::O_PATH, false) {
-            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
-            r => r?,
-        };
-        self.with_fallback(|c| c.cover(target, by))?;
-        done_with(target);
-        Ok(())
-    }
-
-    /// Covers the path behind `target`.
-    fn cover(&mut self, target: RawFd, by: Option<Masks>) -> Done {
-        let directory = sys::fstat(target)?.is_dir();
-        let first = if directory { self.mask_directory } else { self.mask_file };
-        let slot = by.map(|by| self.slots[if directory { by.empty } else { by.null }]).filter(|fd| *fd >= 0 && !self.classic);
-        let tree = match (first, slot) {
-            (Some(first), _) => self.tree(first, c"", false, false)?,
-            (None, Some(tree)) => tree,
-            (None, None) if directory => self.empty_directory()?,
-            (None, None) => self.null_device()?,
-        };
-        self.attach(tree, target)?;
-        if first.is_some() {
-            done_with(tree);
-        } else if directory {
-            self.mask_directory = Some(tree);
-        } else {
-            self.mask_file = Some(tree);
-        }
-        Ok(())
-    }
-
-    pub(super) fn readonly_path(&mut self, dest: &CStr) -> Done {
-        let target = match resolve::open(self.root, dest, libc::O_PATH, false) {
-            Err(Errno(libc::ENOENT | libc::ENOTDIR | libc::EACCES)) => return Ok(()),
-            r => r?,
-        };
-        self.with_fallback(|c| {
-            let tree = c.tree(target, c"", true, false)?;
-            c.change(tree, true, Change { set: super::root::READ_ONLY, ..Change::default() })?;
-            c.attach(tree, target)?;
-            done_with(tree);
-            Ok(())
-        })?;
-        done_with(target);
-        Ok(())
-    }
-
-    /// An empty file system that cannot be written to.
-    fn empty_directory(&mut self) -> Result<RawFd, Fail> {
-        if self.classic {
-            return self.classic_new(c"tmpfs", c"tmpfs", 0, c"mode=555", LOCKED_DOWN);
-        }
-        let fs = sys::fsopen(c"tmpfs")?;
-        let made = sys::fsconfig_set(fs, c"mode", Some(c"555")).and_then(|()| sys::fsconfig_create(fs));
-        let tree = made.and_then(|()| sys::fsmount(fs, LOCKED_DOWN));
-        sys::close(fs);
-        Ok(tree?)
-    }
-
-    /// The null device of the tree the process still sees, verified: nothing else may hide files.
-    fn null_device(&mut self) -> Result<RawFd, Fail> {
-        let tree = self.tree(libc::AT_FDCWD, c"/dev/null", false, false)?;
-        if sys::fstat(tree)?.is_char(1, 3) { Ok(tree) } else { Err(Fail::new(0, Code::WrongType)) }
     }
 }
 

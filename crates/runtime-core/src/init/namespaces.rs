@@ -4,6 +4,7 @@ use super::{Child, Done, resolve, wire::Kind, wire::Message};
 use crate::plan::step::{Pass, SetNs};
 use crate::sys::{self, Errno, Side};
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 
 impl Child<'_> {
     /// `0` stands for the writing process (cgroups(7)).
@@ -62,6 +63,20 @@ impl Child<'_> {
         self.write_proc(full.as_c_str(), value.to_bytes())
     }
 
+    /// Joins a session keyring, which is made with `label` (SELinux) if there is one; keys that are made later get the process's own.
+    pub(super) fn join_keyring(&self, name: &CStr, label: Option<&CStr>) -> Done {
+        if let Some(label) = label {
+            self.write_proc(c"self/attr/keycreate", label.to_bytes())?;
+        }
+        match sys::join_session_keyring(name) {
+            // A kernel without keyrings has none to leak.
+            Ok(()) | Err(Errno(libc::ENOSYS)) => {}
+            Err(e) => return Err(e.into()),
+        }
+        // An empty write takes the label back.
+        if label.is_some() { self.write_proc(c"self/attr/keycreate", b"") } else { Ok(()) }
+    }
+
     /// One write to a file of the trusted procfs.
     pub(super) fn write_proc(&self, path: &CStr, bytes: &[u8]) -> Done {
         // `self` is a symbolic link, to a directory of the same procfs.
@@ -74,6 +89,38 @@ impl Child<'_> {
 }
 
 const TIME: u64 = 0x80;
+
+/// Flags of setns(2) and the files below `/proc/PID/ns`, the one first whose owner decides about the others.
+const NAMESPACES: [(u64, &CStr); 8] = [
+    (libc::CLONE_NEWUSER as u64, c"ns/user"),
+    (libc::CLONE_NEWIPC as u64, c"ns/ipc"),
+    (libc::CLONE_NEWUTS as u64, c"ns/uts"),
+    (libc::CLONE_NEWNET as u64, c"ns/net"),
+    (libc::CLONE_NEWPID as u64, c"ns/pid"),
+    (libc::CLONE_NEWCGROUP as u64, c"ns/cgroup"),
+    (TIME, c"ns/time"),
+    (libc::CLONE_NEWNS as u64, c"ns/mnt"),
+];
+
+/// Joins namespaces of a process, given its pidfd, or its directory in /proc where the kernel has no pidfd_open.
+pub(super) fn set_ns_of(process: RawFd, flags: u64) -> Done {
+    match sys::setns(process, flags) {
+        // What setns(2) says of a descriptor that is no namespace's file. A pidfd has no directory to look into.
+        Err(Errno(libc::EINVAL)) => {}
+        r => return Ok(r?),
+    }
+    let mut open = [-1; NAMESPACES.len()];
+    for (fd, (flag, file)) in open.iter_mut().zip(NAMESPACES) {
+        if flags & flag != 0 {
+            *fd = sys::openat(process, file, libc::O_RDONLY, 0).map_err(|_| Errno(libc::EINVAL))?;
+        }
+    }
+    for (fd, (flag, _)) in open.into_iter().zip(NAMESPACES).filter(|(fd, _)| *fd >= 0) {
+        sys::setns(fd, flag)?;
+        sys::close(fd);
+    }
+    Ok(())
+}
 
 /// Where nobody asked for it, a filter or a kernel that refuses the call is no reason to fail.
 pub(super) fn set_affinity(cpus: &[u64], asked: bool) -> Done {
@@ -91,12 +138,4 @@ pub(super) fn become_root(clear_groups: bool) -> Done {
     sys::setresgid(0)?;
     sys::setresuid(0)?;
     Ok(())
-}
-
-pub(super) fn join_keyring(name: &CStr) -> Done {
-    match sys::join_session_keyring(name) {
-        // A kernel without keyrings has none to leak.
-        Ok(()) | Err(Errno(libc::ENOSYS)) => Ok(()),
-        Err(e) => Err(e.into()),
-    }
 }

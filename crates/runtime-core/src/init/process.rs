@@ -56,12 +56,15 @@ fn drop_bounding(keep: u64) -> Done {
 }
 
 impl Child<'_> {
-    /// An AppArmor profile goes to `attr/apparmor/exec` (kernel 5.8), on older kernels to the file all modules share.
+    /// An AppArmor profile goes to a file below `attr/apparmor` (kernel 5.8), on older kernels to the one all modules share.
     pub(super) fn label(&self, file: &CStr, label: &CStr) -> Done {
         let mut path = PathBuffer::new();
         path.set(&[b"self/", file.to_bytes()])?;
         match self.write_proc(path.as_c_str(), label.to_bytes()) {
             Err(Fail { errno: libc::ENOENT, .. }) if file == c"attr/apparmor/exec" => self.write_proc(c"self/attr/exec", label.to_bytes()),
+            Err(Fail { errno: libc::ENOENT, .. }) if file == c"attr/apparmor/current" => {
+                self.write_proc(c"self/attr/current", label.to_bytes())
+            }
             r => r,
         }
     }
@@ -120,10 +123,13 @@ impl Child<'_> {
     /// A container that waits holds nothing of the host but the fifo: another process of a shared pid namespace must find no descriptor
     /// to step through.
     pub(super) fn gate(&mut self, first: u32, keep: HookOutput) -> Done {
-        if self.wire.gate == Gate::Parent {
+        if self.wire.gate != Gate::Open {
             self.await_go()?;
         }
-        self.tell(Kind::Ready)?;
+        // Who takes the parent's word is ready: that is told by the word not being left in the socket.
+        if self.wire.gate != Gate::Parent {
+            self.tell(Kind::Ready)?;
+        }
         let Gate::Fifo(fifo) = self.wire.gate else { return Ok(()) };
         self.late = true;
         let fifo = self.only(fifo, first as RawFd, keep).unwrap_or(fifo);
@@ -146,6 +152,12 @@ impl Child<'_> {
     /// Closes all from `first` on but the fifo and the files of the hooks, which get the numbers from there; the fifo's.
     fn only(&mut self, fifo: RawFd, first: RawFd, keep: HookOutput) -> Result<RawFd, Errno> {
         let slots = [keep.stdout, keep.stderr];
+        if !self.wire.keep.is_empty() {
+            // The handler knows its descriptors by their numbers, so nothing is moved.
+            let hooks = slots.map(|slot| slot.map_or(-1, |slot| self.slots[slot]));
+            self.close_but(first, &[fifo, hooks[0], hooks[1]])?;
+            return Ok(fifo);
+        }
         // Out of the way of the numbers that are given out now.
         let mut high = [None; 2];
         for (high, slot) in high.iter_mut().zip(slots) {
@@ -156,11 +168,13 @@ impl Child<'_> {
         for (high, slot) in high.into_iter().zip(slots) {
             if let (Some(fd), Some(slot)) = (high, slot) {
                 sys::dup_to(fd, next)?;
+                // The process that comes after the hooks must not have it: it may be a file of the host.
+                sys::set_cloexec(next)?;
                 self.slots[slot] = next;
                 next += 1;
             }
         }
-        sys::close_range(next as u32, u32::MAX, false)?;
+        sys::close_from(next as u32, false)?;
         Ok(first)
     }
 }

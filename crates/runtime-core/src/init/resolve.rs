@@ -1,97 +1,19 @@
 //! Paths inside the container's root, by descriptor: nothing is resolved by name again after it was checked. Not here: mounts.
 
-use super::{Fail, PATH_MAX, wire::Code};
+use super::{Fail, wire::Code};
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
-const RESOLVE_NO_SYMLINKS: u64 = 0x04;
-const RESOLVE_BENEATH: u64 = 0x08;
-const RESOLVE_IN_ROOT: u64 = 0x10;
-
-/// A path on the stack.
-pub(super) struct PathBuffer {
-    bytes: [u8; PATH_MAX],
-    len: usize,
-}
-
-impl PathBuffer {
-    pub(super) const fn new() -> Self {
-        Self { bytes: [0; PATH_MAX], len: 0 }
-    }
-
-    /// Replaces the content by the parts, one behind the other.
-    pub(super) fn set(&mut self, parts: &[&[u8]]) -> Result<(), Errno> {
-        self.len = 0;
-        for part in parts {
-            let end = self.len + part.len();
-            // One byte is kept for the end mark.
-            if end >= PATH_MAX {
-                return Err(Errno(libc::ENAMETOOLONG));
-            }
-            self.bytes[self.len..end].copy_from_slice(part);
-            self.len = end;
-        }
-        self.bytes[self.len] = 0;
-        Ok(())
-    }
-
-    pub(super) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
-    }
-}
-
-/// Opens a path inside `root`: symbolic links are resolved as if `root` were `/`, `..` stays inside. `path` is relative and normal.
-pub(super) fn open(root: RawFd, path: &CStr, flags: i32, no_symlinks: bool) -> Result<RawFd, Errno> {
-    let path = if path.is_empty() { c"." } else { path };
-    let resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | if no_symlinks { RESOLVE_NO_SYMLINKS } else { 0 };
-    // EAGAIN: a rename raced with the walk (openat2(2)); the kernel cannot vouch for `..` then.
-    for _ in 0..128 {
-        match sys::openat2(root, path, flags, 0, resolve) {
-            Err(Errno(libc::EAGAIN)) => {}
-            Err(Errno(libc::ENOSYS)) => return walk(root, path, flags),
-            r => return r,
-        }
-    }
-    Err(Errno(libc::EAGAIN))
-}
+pub(super) use crate::sys::{PathBuffer, open_inside as open};
 
 /// Opens a file below `dir` on the way to which there is no symbolic link at all: for the trusted procfs.
 pub(super) fn open_beneath(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
-    match sys::openat2(dir, path, flags, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS) {
+    match sys::openat2(dir, path, flags, 0, sys::RESOLVE_BENEATH | sys::RESOLVE_NO_MAGICLINKS) {
         // The tree below is the kernel's own, which has no traps.
         Err(Errno(libc::ENOSYS)) => sys::openat(dir, path, flags | libc::O_NOFOLLOW, 0),
         r => r,
     }
-}
-
-/// Without openat2 (before kernel 5.6): component by component, refusing every symbolic link, which is stricter than needed and never
-/// less strict.
-fn walk(root: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
-    let mut at = root;
-    let mut name = PathBuffer::new();
-    let bytes = path.to_bytes();
-    let mut parts = bytes.split(|b| *b == b'/').peekable();
-    while let Some(part) = parts.next() {
-        if part == b".." {
-            return Err(Errno(libc::EXDEV));
-        }
-        name.set(&[part])?;
-        let last = parts.peek().is_none();
-        let how = if last { flags | libc::O_NOFOLLOW } else { libc::O_PATH | libc::O_NOFOLLOW | libc::O_DIRECTORY };
-        let next = sys::openat(at, name.as_c_str(), how, 0);
-        if at != root {
-            sys::close(at);
-        }
-        at = next?;
-        // Who asks for a link itself gets it.
-        if last && flags & libc::O_PATH != 0 && flags & libc::O_NOFOLLOW == 0 && sys::fstat(at)?.mode & libc::S_IFMT == libc::S_IFLNK {
-            sys::close(at);
-            return Err(Errno(libc::ELOOP));
-        }
-    }
-    Ok(at)
 }
 
 /// Opens a directory inside `root`, making what is missing (mode 0755).
@@ -202,15 +124,5 @@ mod tests {
         assert!(ensure_file(fd, c"new/deep/file").is_ok());
         let entries = std::fs::read_dir(outside.to_str().unwrap()).unwrap().count();
         assert_eq!(entries, 0, "something was made outside");
-    }
-
-    #[test]
-    fn the_walk_without_openat2_refuses_links() {
-        let (_dir, root, _) = tree();
-        let fd = root.as_raw_fd();
-        assert!(walk(fd, c"a/b", libc::O_PATH).is_ok());
-        for path in [c"abs", c"abs/b", c"rel", c"out/x", c"a/../../outside"] {
-            assert!(walk(fd, path, libc::O_PATH).is_err(), "{path:?}");
-        }
     }
 }

@@ -4,6 +4,7 @@ use super::{Child, Done, Fail, classic::Change, resolve::PathBuffer, wire::Code}
 use crate::plan::step::Pivot;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 
 /// MOUNT_ATTR_RDONLY.
 pub(super) const READ_ONLY: u64 = 1;
@@ -31,13 +32,35 @@ impl Child<'_> {
         Ok(())
     }
 
+    /// Goes where the root is the container's already: nothing of the host is mounted there that would have to go. From here on host paths
+    /// lead nowhere.
+    pub(super) fn root_namespace(&mut self, path: &CStr, namespace: RawFd) -> Done {
+        let wanted = sys::fstatat(libc::AT_FDCWD, path, 0)?;
+        // It takes the root and the working directory along (setns(2)).
+        sys::setns(namespace, libc::CLONE_NEWNS as u64)?;
+        self.root_directory(c"/")?;
+        if sys::fstat(self.root)? != wanted {
+            return Err(Fail::new(libc::EXDEV, Code::Unsafe));
+        }
+        // The copy is a peer of its original, where that is shared.
+        Ok(sys::mount_setattr(self.root, true, 0, 0, libc::MS_PRIVATE)?)
+    }
+
     pub(super) fn root_directory(&mut self, path: &CStr) -> Done {
         self.root = sys::openat(libc::AT_FDCWD, path, libc::O_PATH | libc::O_DIRECTORY, 0)?;
         Ok(())
     }
 
+    pub(super) fn go_to_root(&mut self) -> Done {
+        if std::mem::take(&mut self.lives_in_proc) {
+            sys::fchdir(self.root)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn pivot(&mut self, how: Pivot, propagation: u64) -> Done {
         sys::fchdir(self.root)?;
+        self.lives_in_proc = false;
         match how {
             Pivot::Root => {
                 let old = match propagation {

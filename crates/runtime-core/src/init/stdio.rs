@@ -6,21 +6,7 @@ use std::os::fd::RawFd;
 
 /// Marks everything from `first` on close-on-exec: what the runtime's caller left open does not reach the container.
 pub(super) fn close_on_exec(first: u32) -> Done {
-    match sys::close_range(first, u32::MAX, true) {
-        Ok(()) => return Ok(()),
-        // close_range is of 5.9, its flag of 5.11.
-        Err(Errno(libc::ENOSYS | libc::EINVAL)) => {}
-        Err(e) => return Err(e.into()),
-    }
-    // Without it: descriptors are dense, so a long run of closed ones is the end.
-    let mut closed = 0;
-    for fd in first as RawFd.. {
-        closed = if sys::set_cloexec(fd).is_ok() { 0 } else { closed + 1 };
-        if closed > 1024 {
-            break;
-        }
-    }
-    Ok(())
+    Ok(sys::close_from(first, true)?)
 }
 
 /// A standard descriptor that is the host's null device is replaced by the container's, whose owner and label fit; others are given to the
@@ -45,7 +31,7 @@ pub(super) fn prepare(uid: u32, gid: u32, fresh_dev: bool) -> Done {
 }
 
 /// The container's null device, if it has a real one: never through a symbolic link (CVE-2026-88265), type and number verified before and
-/// after the open. In a `/dev` that was made here there is only what was made there.
+/// after the open. In a `/dev` that was made here there is only what was made there, and of that name nothing else.
 fn open_null(fresh_dev: bool) -> Option<RawFd> {
     const PATH: &std::ffi::CStr = c"/dev/null";
     let is_null = |st: sys::Stat| st.is_char(1, 3);
@@ -53,7 +39,7 @@ fn open_null(fresh_dev: bool) -> Option<RawFd> {
         sys::fstatat(libc::AT_FDCWD, PATH, libc::AT_SYMLINK_NOFOLLOW).ok().filter(|st| is_null(*st))?;
     }
     let fd = sys::openat(libc::AT_FDCWD, PATH, libc::O_RDWR | libc::O_NOFOLLOW | libc::O_NONBLOCK, 0).ok()?;
-    if sys::fstat(fd).is_ok_and(is_null) {
+    if fresh_dev || sys::fstat(fd).is_ok_and(is_null) {
         Some(fd)
     } else {
         sys::close(fd);

@@ -3,12 +3,15 @@
 use crate::sys::{self, Errno};
 use std::ffi::CString;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a launch gives its child beside the plan. Everything is made before the clone and only read after it.
 #[derive(Debug)]
 pub(crate) struct Wire {
     /// The child's end of the socket pair to the parent (SOCK_SEQPACKET).
     pub socket: RawFd,
+    /// The parent's end, which the child has no use for: with a copy of it open it would never learn that its parent has died.
+    pub parents: RawFd,
     /// A trusted procfs, opened by the parent.
     pub proc: RawFd,
     /// `cgroup.procs` files to write `0` to.
@@ -25,9 +28,25 @@ pub(crate) struct Wire {
     pub foreground: Option<(u16, u16)>,
     /// Once the gate is passed nobody reads the socket: failures go to standard error, in these words, one a step.
     pub late_texts: Vec<Option<CString>>,
+    /// Texts for the memory that the kernel shows as this process's arguments and environment.
+    pub forget: Vec<(sys::Shown, Vec<u8>)>,
+    /// Descriptors that stay open for a handler.
+    pub keep: Vec<RawFd>,
+    /// Where the time is noted at which each step ended.
+    pub times: Option<Times>,
     /// Break the rule that nothing is allocated, to show that a test notices.
     #[cfg(feature = "trap-alloc")]
     pub plant_allocation: bool,
+}
+
+/// When the process began, and when each of its steps had ended, by CLOCK_MONOTONIC in nanoseconds; 0 for what has not. The memory is shared.
+pub(crate) type Times = &'static [AtomicU64];
+
+/// Notes that a step has ended, or with 0 that the process has begun.
+pub(crate) fn note(times: Option<Times>, step: usize) {
+    if let Some(time) = times.and_then(|times| times.get(step)) {
+        time.store(sys::monotonic(), Ordering::Relaxed);
+    }
 }
 
 /// What stands between a prepared process and its program.
@@ -37,7 +56,7 @@ pub(crate) enum Gate {
     Open,
     /// The parent's word: the container is to be written down first.
     Parent,
-    /// A byte from exec.fifo, whose reading end this is.
+    /// The same, and then a byte from exec.fifo, whose reading end this is.
     Fifo(RawFd),
 }
 
@@ -166,6 +185,14 @@ impl Message {
 
     /// Waits for a message; `None` when the other side is gone.
     pub(crate) fn recv(socket: RawFd) -> Result<Option<Self>, Errno> {
+        Self::recv_or_reset(socket).map(|(message, _)| message)
+    }
+
+    /// [`recv`](Self::recv), and whether the other end was closed with a message unread.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn recv_or_reset(socket: RawFd) -> Result<(Option<Self>, bool), Errno> {
         let mut buf = [0; MESSAGE_SIZE];
         // ECONNRESET: the other end was closed with a message unread. The kernel says so once, and before it hands out what that end had
         // sent. Zero: the end is closed, but a wait that began before its last message may return so with the message still there
@@ -179,8 +206,8 @@ impl Message {
             }
         };
         match got {
-            Ok(n) if n >= HEADER => Self::decode(&buf).map(Some).ok_or(Errno(libc::EBADMSG)),
-            Ok(0) | Err(Errno(libc::ECONNRESET)) => Ok(None),
+            Ok(n) if n >= HEADER => Self::decode(&buf).map(|message| (Some(message), reset)).ok_or(Errno(libc::EBADMSG)),
+            Ok(0) | Err(Errno(libc::ECONNRESET)) => Ok((None, reset)),
             Ok(_) => Err(Errno(libc::EBADMSG)),
             Err(e) => Err(e),
         }
@@ -204,7 +231,8 @@ mod tests {
         Message::new(Kind::Go).send(mine.as_raw_fd()).unwrap();
         Message::new(Kind::Failed).send(theirs.as_raw_fd()).unwrap();
         drop(theirs);
-        assert_eq!(Message::recv(mine.as_raw_fd()).unwrap().map(|m| m.kind), Some(Kind::Failed));
+        let (message, reset) = Message::recv_or_reset(mine.as_raw_fd()).unwrap();
+        assert_eq!((message.map(|m| m.kind), reset), (Some(Kind::Failed), true));
         assert!(Message::recv(mine.as_raw_fd()).unwrap().is_none());
     }
 

@@ -76,6 +76,11 @@ fn configured(cx: &Context<'_>, i: usize, d: &Device<'_>) -> Result<DeviceStep> 
         "p" => (libc::S_IFIFO, 0),
         other => return Err(Error::invalid(format!("{}: invalid device type: `{other}`", field("type")))),
     };
+    let mode = d.file_mode.unwrap_or(0o666);
+    // The type may be said in it as well, as stat(2) gives it, but no other.
+    if mode & !0o7777 != 0 && mode & !0o7777 != kind {
+        return Err(Error::invalid(format!("{}: {mode} has bits beyond 07777", field("fileMode"))));
+    }
     let dest = inside(&d.path, || field("path"))?;
     if dest.is_empty() {
         return Err(Error::invalid(format!("{}: `{}` is no path of a device", field("path"), d.path)));
@@ -83,7 +88,7 @@ fn configured(cx: &Context<'_>, i: usize, d: &Device<'_>) -> Result<DeviceStep> 
     Ok(DeviceStep {
         bind: (cx.binds_devices() && kind != libc::S_IFIFO).then(|| c_string(&d.path, || field("path"))).transpose()?,
         dest,
-        mode: kind | d.file_mode.unwrap_or(0o666) & 0o7777,
+        mode: kind | mode & 0o7777,
         rdev,
         uid: d.uid.unwrap_or(0),
         gid: d.gid.unwrap_or(0),

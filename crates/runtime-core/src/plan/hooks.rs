@@ -3,6 +3,7 @@
 use super::mounts::c_string;
 use super::opens::{Open, Opens};
 use super::step::{HookOutput, HookStep};
+use crate::api::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::error::{Error, Result};
 use crate::spec::{Hook, Map, Str};
 use crate::sys::Argv;
@@ -37,15 +38,11 @@ pub(crate) fn state(who: &Identity<'_>, status: &str, pid: i32) -> Vec<u8> {
     serde_json::to_vec(&state).unwrap_or_default()
 }
 
-/// Files that hooks append to, in place of the runtime's own streams.
-pub(crate) const STDOUT: &str = "run.oci.hooks.stdout";
-pub(crate) const STDERR: &str = "run.oci.hooks.stderr";
-
 /// The slots of those files, for hooks of the container.
 pub(crate) fn output(annotations: &Map<'_, Str<'_>>, opens: &mut Opens) -> HookOutput {
     let mut file =
         |annotation| annotations.get(annotation).map(|path| opens.once(Open::HookOutput { path: PathBuf::from(&**path), annotation }));
-    let (stdout, stderr) = (file(STDOUT), file(STDERR));
+    let (stdout, stderr) = (file(HOOKS_STDOUT), file(HOOKS_STDERR));
     HookOutput { stdout: stdout.or_else(|| Some(opens.once(Open::Sink))), stderr }
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn add(cx: &Context<'_>) -> Result<ContainerPlan> {
 /// An unprivileged runtime has no right to copy mounts of the host's namespace; in a copy of that which belongs to the container's user
 /// namespace it has.
 fn tree(opens: &mut Opens, slot: usize) -> Result<Option<Step>> {
-    let Open::Tree { path, recursive, link, shown } = std::mem::replace(&mut opens.0[slot], Open::Late) else { return Ok(None) };
+    let Open::Tree { path, recursive, link, shown, .. } = std::mem::replace(&mut opens.0[slot], Open::Late) else { return Ok(None) };
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("source: contains a NUL byte"))?;
     Ok(Some(Step::Tree(TreeStep { slot, path, recursive, link, shown })))
 }

@@ -2,24 +2,28 @@
 //! doing any of it.
 
 pub(crate) mod devices;
+pub(crate) mod external;
 pub(crate) mod hooks;
 pub(crate) mod idmap;
 pub(crate) mod ids;
 pub(crate) mod live;
+mod lsm;
 pub(crate) mod mount_flags;
 pub(crate) mod mounts;
 pub(crate) mod namespaces;
 pub(crate) mod net_devices;
 pub(crate) mod opens;
 pub(crate) mod process;
+pub(crate) mod rdt;
 pub(crate) mod schedule;
 pub(crate) mod step;
 pub(crate) mod words;
 
-#[cfg(test)]
-mod proptests;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod proptests;
 
-use crate::api::SECCOMP_RECEIVER;
+use crate::api::annotations::{KEEP_ORIGINAL_GROUPS, SECCOMP_PLUGINS, SECCOMP_RECEIVER, is_on};
+use crate::api::handler::{Program, RootFile};
 use crate::engine::{CreateOptions, ExecOptions};
 use crate::error::{Error, Result};
 use crate::facts::Facts;
@@ -30,10 +34,11 @@ use namespaces::Namespaces;
 use net_devices::NetDevices;
 use opens::{Open, Opens};
 use process::{ByParent, Surroundings};
+use rdt::Rdt;
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use step::{HookOutput, Masks, Pivot, Step};
+use step::{FileStep, HookOutput, Masks, Pivot, Step};
 
 /// Everything a launch needs; nothing changes it.
 #[derive(Debug)]
@@ -48,6 +53,15 @@ pub(crate) struct ContainerPlan {
     pub id_maps: Option<IdMaps>,
     /// What the parent sets on the child.
     pub by_parent: ByParent,
+}
+
+/// What runs the program in place of execve, and what that asks for.
+#[derive(Debug, Clone)]
+pub(crate) struct Handled {
+    pub name: &'static str,
+    pub program: Program,
+    /// Made when all mounts are.
+    pub files: Vec<RootFile>,
 }
 
 /// Where the container's files are.
@@ -76,6 +90,8 @@ pub(crate) struct Context<'a> {
     pub no_cgroup: bool,
     /// Sources of bind mounts are opened by the privileged parent.
     pub parent_opens_sources: bool,
+    /// The child's mount namespace is made of the rootfs alone.
+    pub in_tree: bool,
 }
 
 impl Context<'_> {
@@ -86,18 +102,28 @@ impl Context<'_> {
     }
 }
 
+const MOUNT: u64 = libc::CLONE_NEWNS as u64;
+
 /// The plan of a new container. `spec` has passed `validate`.
 ///
 /// # Errors
 /// Contradictions between the configuration and this host, with the field's path.
-pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, place: Place<'_>) -> Result<ContainerPlan> {
+pub(crate) fn compile(
+    spec: &Spec<'_>,
+    facts: &Facts,
+    options: &CreateOptions,
+    place: Place<'_>,
+    handler: Option<&Handled>,
+) -> Result<ContainerPlan> {
     let linux = spec.linux();
     let process = spec.process.as_ref().ok_or_else(|| Error::invalid("block `process` not found"))?;
     let id_maps = new_id_maps(&linux, facts)?;
     let setgroups_denied = facts.setgroups_denied || id_maps.as_ref().is_some_and(|m| m.deny_setgroups);
     let mut opens = Opens::default();
-    let ns = namespaces::compile(&linux, id_maps.is_some(), !setgroups_denied, &mut opens);
+    let keep_groups = keeps_groups(&spec.annotations);
+    let ns = namespaces::compile(&linux, id_maps.is_some(), !setgroups_denied && !keep_groups, &mut opens);
     let user_namespace = ns.has(libc::CLONE_NEWUSER as u64);
+    let in_tree = facts.tree_namespaces && ns.clone_flags & MOUNT != 0 && may_live_in_tree(spec, facts, options)?;
     let cx = Context {
         spec,
         facts,
@@ -106,15 +132,17 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         cgroup_namespace: ns.has(libc::CLONE_NEWCGROUP as u64),
         id_maps: id_maps.as_ref(),
         no_cgroup: options.cgroup_manager == "disabled",
-        parent_opens_sources: user_namespace && !facts.rootless(),
+        parent_opens_sources: user_namespace && !facts.rootless() || in_tree,
+        in_tree,
     };
     let mut steps = vec![Step::JoinCgroups];
     let own_mounts = ns.has(libc::CLONE_NEWNS as u64);
     let new_network = ns.new & libc::CLONE_NEWNET as u64 != 0;
-    let clone_flags = ns.clone_flags;
+    let clone_flags = if in_tree { ns.clone_flags & !MOUNT } else { ns.clone_flags };
     let net_devices = NetDevices::compile(&linux, &ns);
     surroundings(&mut steps, &cx, ns, options, new_network)?;
     root_file_system(&mut steps, &cx, own_mounts, options, &mut opens)?;
+    steps.extend(files(handler)?);
     let who = Identity { id: place.id, bundle: place.bundle, rootfs: place.rootfs, annotations: &spec.annotations };
     let none = Hooks::default();
     let hooks = spec.hooks.as_ref().unwrap_or(&none);
@@ -130,6 +158,8 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         listen_fds: options.listen_fds,
         notify_socket: options.notify_socket.as_deref().filter(|_| own_mounts).map(|name| format!("{}/notify", mounts::notify_place(name))),
         setgroups_denied,
+        lsm: facts.lsm,
+        keep_groups,
         user_namespace,
         personality: linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
@@ -138,10 +168,21 @@ pub(crate) fn compile(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, p
         listener: may_listen(&linux, &spec.annotations, options.seccomp_receiver.as_deref()),
         // In new namespaces nobody else could make use of it.
         unprivileged_parent: facts.rootless() && id_maps.is_some() && clone_flags & libc::CLONE_NEWPID as u64 != 0,
+        handler,
     };
     steps.extend(process::compile(process, &around, start)?);
-    let by_parent = ByParent { net_devices, ..ByParent::compile(process, user_namespace)? };
+    let rdt = Rdt::compile(&linux, place.id);
+    let by_parent = ByParent { net_devices, rdt, ..ByParent::compile(process, user_namespace)? };
     Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, by_parent })
+}
+
+/// The files of a handler.
+fn files(handler: Option<&Handled>) -> Result<Vec<Step>> {
+    let file = |f: &RootFile| {
+        let dest = mounts::inside(&f.path, || format!("the handler's file `{}`", f.path))?;
+        Ok(Step::File(Box::new(FileStep { dest, mode: f.mode, content: f.content.clone() })))
+    };
+    handler.map_or(&[][..], |h| &h.files).iter().map(file).collect()
 }
 
 /// An unprivileged user without a user namespace in the configuration gets one all the same.
@@ -167,7 +208,8 @@ fn surroundings(steps: &mut Vec<Step>, cx: &Context<'_>, ns: Namespaces, options
     steps.extend(memory_policy(&cx.spec.linux())?);
     steps.push(Step::Umask(0));
     if !options.no_new_keyring {
-        steps.push(Step::JoinKeyring { name: mounts::c_string(cx.place.id, || "id".into())? });
+        let label = cx.spec.process.as_ref().map(|p| lsm::selinux(p, cx.facts.lsm)).transpose()?.flatten();
+        steps.push(Step::JoinKeyring { name: mounts::c_string(cx.place.id, || "id".into())?, label });
     }
     if new_network {
         steps.push(Step::Loopback);
@@ -197,10 +239,12 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
     }
     let linux = cx.spec.linux();
     let flags = propagation(&linux)?;
-    // Of an unbindable tree no root could be made; the root becomes unbindable when it is in place.
-    let before = if flags == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { flags };
-    steps.push(Step::Propagation { flags: before | libc::MS_REC });
-    steps.push(Step::Root { path: rootfs, private_parents: flags == libc::MS_SHARED });
+    if cx.in_tree {
+        let slot = opens.add(Open::RootNamespace { path: rootfs.clone() });
+        steps.push(Step::RootNamespace { path: rootfs, slot });
+    } else {
+        root_of_its_own(steps, rootfs, flags);
+    }
     let (mounts, late) = mounts::compile(cx, opens)?;
     steps.extend(mounts);
     if let Some(name) = &options.notify_socket {
@@ -210,13 +254,40 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
     for (i, path) in linux.readonly_paths.iter().enumerate() {
         steps.push(Step::ReadonlyPath { dest: mounts::inside(path, || format!("linux.readonlyPaths[{i}]"))? });
     }
-    for (i, path) in linux.masked_paths.iter().enumerate() {
-        let dest = mounts::inside(path, || format!("linux.maskedPaths[{i}]"))?;
+    let masked = linux.masked_paths.iter().enumerate();
+    let masked = masked.map(|(i, path)| mounts::inside(path, || format!("linux.maskedPaths[{i}]")));
+    let mut masked = masked.collect::<Result<Vec<_>>>()?;
+    // Those in /proc together: the child reads that directory once, as long as nothing else is mounted.
+    masked.sort_by_key(|dest| !dest.as_bytes().starts_with(b"proc/"));
+    for dest in masked {
         let by = (!cx.facts.rootless()).then(|| Masks { null: opens.once(Open::Null), empty: opens.once(Open::EmptyDirectory) });
         steps.push(Step::Mask { dest, by });
     }
     steps.extend(late);
     Ok(())
+}
+
+/// Whether the container could live in a mount namespace that is made of its rootfs alone, where the kernel has such ones. It spares copying all
+/// of the host's mounts and leaving them again. What looks at the process before its root has changed needs the other way: hooks that run
+/// by then, whose root is the host's; and so does what wants something else than a private root.
+///
+/// # Errors
+/// An invalid propagation.
+pub(crate) fn may_live_in_tree(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions) -> Result<bool> {
+    let linux = spec.linux();
+    let early = |h: &Hooks<'_>| !(h.prestart.is_empty() && h.create_runtime.is_empty() && h.create_container.is_empty());
+    let kinds = |kind: &str| linux.namespaces.iter().any(|n| n.kind == kind);
+    let hooks = spec.hooks.as_ref().is_some_and(early);
+    let privately = propagation(&linux)? == libc::MS_PRIVATE;
+    Ok(kinds("mount") && !kinds("user") && !facts.rootless() && !hooks && privately && !options.no_pivot)
+}
+
+/// A root that is attached in a copy of the host's mounts.
+fn root_of_its_own(steps: &mut Vec<Step>, rootfs: CString, flags: u64) {
+    // Of an unbindable tree no root could be made; the root becomes unbindable when it is in place.
+    let before = if flags == libc::MS_UNBINDABLE { libc::MS_PRIVATE } else { flags };
+    steps.push(Step::Propagation { flags: before | libc::MS_REC });
+    steps.push(Step::Root { path: rootfs, private_parents: flags == libc::MS_SHARED });
 }
 
 /// `linux.rootfsPropagation` as a mount flag; private when absent.
@@ -251,6 +322,10 @@ fn change_root(
     if own_mounts && cx.spec.root.as_ref().is_some_and(|r| r.readonly) {
         steps.push(Step::RootReadonly);
     }
+    if cx.in_tree {
+        steps.push(Step::GoToRoot);
+        return Ok(());
+    }
     let how = match (own_mounts, options.no_pivot) {
         (false, _) => Pivot::Chroot,
         (true, true) => Pivot::Move,
@@ -264,6 +339,7 @@ fn change_root(
 /// What `exec` joins.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
+    pub id: &'a str,
     pub linux: &'a Linux<'a>,
     pub facts: &'a Facts,
     /// Root of a container without a mount namespace.
@@ -279,7 +355,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
     let mut opens = Opens::default();
     let user = automatic_user_namespace(target.linux, target.facts) || target.linux.namespaces.iter().any(|n| n.kind == "user");
     let flags = namespaces::flags(target.linux, user);
-    let by_parent = ByParent::compile(process, user)?;
+    let by_parent = ByParent { rdt: Rdt::compile(target.linux, target.id), ..ByParent::compile(process, user)? };
     let (before, after) = affinity(process)?;
     let mut steps = Vec::from_iter(before);
     // What the parent sets on this process is inherited by the one it forks, but for a scheduling policy that ends with a fork.
@@ -308,6 +384,8 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         listen_fds: options.listen_fds,
         notify_socket: None,
         setgroups_denied,
+        lsm: target.facts.lsm,
+        keep_groups: keeps_groups(target.annotations),
         user_namespace: user,
         personality: target.linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
@@ -315,6 +393,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         seccomp: target.linux.seccomp.is_some_and(|s| s.get() != "null"),
         listener: may_listen(target.linux, target.annotations, options.seccomp_receiver.as_deref()),
         unprivileged_parent: false,
+        handler: None,
     };
     steps.extend(process::compile(process, &around, Vec::new())?);
     Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, by_parent })
@@ -337,7 +416,12 @@ fn affinity(process: &Process<'_>) -> Result<(Option<Step>, Option<Step>)> {
 /// Whether the seccomp section, which is not parsed here, could have a listener. `launch` holds a filter that has one to it.
 fn may_listen(linux: &Linux<'_>, annotations: &Map<'_, Str<'_>>, receiver: Option<&str>) -> bool {
     let named = linux.seccomp.is_some_and(|s| s.get().contains("listenerPath") || s.get().contains("\\u"));
-    named || receiver.is_some() || annotations.get(SECCOMP_RECEIVER).is_some()
+    named || receiver.is_some() || [SECCOMP_RECEIVER, SECCOMP_PLUGINS].iter().any(|name| annotations.get(name).is_some())
+}
+
+/// Whether the caller's supplementary groups stay.
+fn keeps_groups(annotations: &Map<'_, Str<'_>>) -> bool {
+    annotations.get(KEEP_ORIGINAL_GROUPS).is_some_and(|value| is_on(value))
 }
 
 /// `linux.memoryPolicy`, which concerns all processes of the container.

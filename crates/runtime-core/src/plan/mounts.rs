@@ -5,6 +5,7 @@ use super::idmap;
 use super::mount_flags::{self, ATTR_RDONLY, LOCKED_DOWN, Options};
 use super::opens::{Idmap, Idmapped, Open, Opens, Original};
 use super::step::{Attrs, Bind, FsMount, FsOptions, Instead, MountKind, MountStep, Source, Step};
+use crate::api::annotations::{FORCE_CGROUP_V1, MOUNT_CONTEXT_TYPE};
 use crate::error::{Context as _, Error, Result};
 use crate::facts::{CgroupLayout, Hierarchy};
 use crate::spec::Mount;
@@ -137,7 +138,7 @@ fn bind_kind(cx: &Context<'_>, m: &Mount<'_>, options: &Options, recursive: bool
     let link = options.source_link || options.copy_link;
     let source = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("source: contains a NUL byte"))?;
     let source = Source::Path(source);
-    let open = || Open::Tree { path, recursive, link, shown: m.destination.to_string() };
+    let open = || Open::Tree { path, recursive, link, alone: cx.in_tree, shown: m.destination.to_string() };
     let slot = cx.parent_opens_sources.then(|| opens.add(open()));
     Ok(Bind { source, slot, recursive, link, copy_link: options.copy_link })
 }
@@ -156,7 +157,7 @@ pub(crate) fn notify(cx: &Context<'_>, name: &str, opens: &mut Opens) -> Result<
     let place = notify_place(name);
     let path = cx.place.notify.to_owned();
     let source = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("the state directory: contains a NUL byte"))?;
-    let open = || Open::Tree { path, recursive: false, link: false, shown: place.to_owned() };
+    let open = || Open::Tree { path, recursive: false, link: false, alone: cx.in_tree, shown: place.to_owned() };
     let slot = cx.parent_opens_sources.then(|| opens.add(open()));
     Ok(Step::Mount(Box::new(MountStep {
         dest: inside(place, || "NOTIFY_SOCKET".into())?,
@@ -228,12 +229,12 @@ fn instead(cx: &Context<'_>, fstype: &str) -> Option<Instead> {
 /// The container's SELinux label on everything that is made for it.
 fn label(cx: &Context<'_>, fstype: &str, fs: &mut FsMount) -> Result<()> {
     const KINDS: [&str; 4] = ["context", "fscontext", "defcontext", "rootcontext"];
-    let kind = cx.spec.annotations.get("run.oci.mount_context_type").map_or("context", |kind| &**kind);
+    let kind = cx.spec.annotations.get(MOUNT_CONTEXT_TYPE).map_or("context", |kind| &**kind);
     let Some(kind) = KINDS.iter().find(|known| **known == kind) else {
-        return Err(Error::invalid(format!("annotation run.oci.mount_context_type: unknown value `{kind}`")));
+        return Err(Error::invalid(format!("annotation {MOUNT_CONTEXT_TYPE}: unknown value `{kind}`")));
     };
     let linux = cx.spec.linux();
-    let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty() && cx.facts.selinux) else { return Ok(()) };
+    let Some(label) = linux.mount_label.as_deref().filter(|label| !label.is_empty() && cx.facts.lsm.selinux) else { return Ok(()) };
     let value = c_string(label, || "linux.mountLabel".into())?;
     match fstype {
         // One for all containers, labelled by the policy.
@@ -279,14 +280,17 @@ fn cgroup(
     late: &mut Vec<Step>,
 ) -> Result<()> {
     // A systemd that knows no v2 finds its named hierarchy alone, as crun does it.
-    let forced = cx.spec.annotations.get("run.oci.systemd.force_cgroup_v1").is_some_and(|path| !path.is_empty());
+    let forced = cx.spec.annotations.get(FORCE_CGROUP_V1).is_some_and(|path| !path.is_empty());
     let named = Hierarchy { name: "systemd".into(), fstype: "cgroup".into(), options: vec!["name=systemd".into()] };
     let only_named = CgroupLayout::Legacy(vec![named]);
-    let layout = if forced && cx.facts.cgroups == CgroupLayout::Unified { &only_named } else { &cx.facts.cgroups };
+    // A mount that is added later is none of those for which somebody looked.
+    let usual = CgroupLayout::Unified;
+    let seen = cx.facts.cgroups.as_ref().unwrap_or(&usual);
+    let layout = if forced && *seen == CgroupLayout::Unified { &only_named } else { seen };
     match layout {
         CgroupLayout::Unified => {
             let unified = Hierarchy { name: String::new(), fstype: "cgroup2".into(), options: Vec::new() };
-            step.kind = hierarchy(cx, &unified, opens)?;
+            step.kind = hierarchy(cx, &unified, step.attrs, opens)?;
             steps.push(Step::Mount(Box::new(step)));
         }
         CgroupLayout::Legacy(all) => {
@@ -309,7 +313,7 @@ fn hierarchy_step(cx: &Context<'_>, parent: &MountStep, h: &Hierarchy, opens: &m
     Ok(Step::Mount(Box::new(MountStep {
         shown: format!("/{}", dest.to_string_lossy()),
         dest,
-        kind: hierarchy(cx, h, opens)?,
+        kind: hierarchy(cx, h, parent.attrs, opens)?,
         attrs: parent.attrs,
         recursive_attrs: parent.recursive_attrs,
         propagation: parent.propagation,
@@ -321,12 +325,12 @@ fn hierarchy_step(cx: &Context<'_>, parent: &MountStep, h: &Hierarchy, opens: &m
 
 /// With a cgroup namespace the hierarchy itself, whose root is then the container's cgroup; without one, and where the kernel refuses, a bind
 /// mount of that directory, since the whole tree would show every container.
-fn hierarchy(cx: &Context<'_>, h: &Hierarchy, opens: &mut Opens) -> Result<MountKind> {
+fn hierarchy(cx: &Context<'_>, h: &Hierarchy, attrs: Attrs, opens: &mut Opens) -> Result<MountKind> {
     let mount_point = format!("/sys/fs/cgroup/{}", h.name);
     let own = Source::Cgroup(c_string(mount_point.trim_end_matches('/'), || "source".into())?);
     let rootless = cx.facts.rootless();
     if !cx.cgroup_namespace && !cx.no_cgroup {
-        let slot = (!rootless).then(|| opens.add(Open::Cgroup { mount_point }));
+        let slot = (!rootless).then(|| opens.add(Open::Cgroup { mount_point, attrs }));
         // A new user namespace may show what its user sees anyway, and nothing less: the mounts below are locked together.
         return Ok(MountKind::Bind(Bind { source: own, slot, recursive: rootless, link: false, copy_link: false }));
     }

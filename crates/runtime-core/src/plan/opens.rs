@@ -1,7 +1,8 @@
 //! Descriptors the parent opens before the clone, because only it can or because it is cheaper there. Not here: opening (`engine::slots`).
 
 use super::ids::IdMaps;
-use super::step::{FsMount, Slot};
+use super::step::{Attrs, FsMount, Slot};
+use std::ffi::CString;
 use std::path::PathBuf;
 
 /// Something for the parent to open.
@@ -14,11 +15,14 @@ pub(crate) enum Open {
     /// A directory of the runtime's own that stays empty, the source of masked directories.
     EmptyDirectory,
     /// A detached copy of a tree, for sources the container's root may not reach.
-    Tree { path: PathBuf, recursive: bool, link: bool, shown: String },
+    /// `alone`: what is mounted on the original later does not show in it.
+    Tree { path: PathBuf, recursive: bool, link: bool, alone: bool, shown: String },
     /// A detached mount that shows other ids than its file system has.
     Idmapped(Box<Idmapped>),
-    /// A detached copy of the container's own cgroup directory below this mount point.
-    Cgroup { mount_point: String },
+    /// A detached copy of the container's own cgroup directory below this mount point, with its attributes.
+    Cgroup { mount_point: String, attrs: Attrs },
+    /// A mount namespace whose root is a copy of the tree at the rootfs.
+    RootNamespace { path: CString },
     /// Where the terminal's master side goes.
     Console,
     /// The null device, to write to.

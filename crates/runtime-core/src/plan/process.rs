@@ -1,11 +1,16 @@
 //! The process: the one tail of steps that `run`, `create` and `exec` share. Not here: the container around it.
 
+use super::Handled;
+use super::lsm;
 use super::mounts::c_string;
 use super::net_devices::NetDevices;
+use super::rdt::Rdt;
 use super::schedule;
 use super::step::{Caps, Credentials, HookOutput, HookStep, Lookup, Slot, Step};
 use super::words::{RLIMITS, capability_set};
+use crate::api::handler::Program;
 use crate::error::{Error, Result};
+use crate::facts::Lsm;
 use crate::spec::{Capabilities, Personality, Process, Rlimit};
 use crate::sys::{Argv, SchedAttr};
 use std::ffi::CString;
@@ -20,6 +25,10 @@ pub(crate) struct Surroundings<'a> {
     pub preserve_fds: u32,
     /// setgroups(2) is denied in the user namespace.
     pub setgroups_denied: bool,
+    /// The security modules in force.
+    pub lsm: Lsm,
+    /// The supplementary groups stay as they are.
+    pub keep_groups: bool,
     /// Descriptors from 3 on that a service manager passed, the first of those that stay open (sd_listen_fds(3)).
     pub listen_fds: u32,
     /// Path of the container's notification socket.
@@ -38,12 +47,16 @@ pub(crate) struct Surroundings<'a> {
     pub listener: bool,
     /// The parent has no rights over the process but those of its user.
     pub unprivileged_parent: bool,
+    /// What runs the program in place of execve.
+    pub handler: Option<&'a Handled>,
 }
 
 /// The steps from a changed root to execve. `start_hooks` run in the container after the gate.
 ///
 /// The order is a matter of security: descriptors and labels before ids, the seccomp program before the capabilities are dropped unless
 /// no_new_privs is set, in which case it needs none and comes last, or with a listener last before the gate; the executable is looked up with the final ids.
+/// A handler takes the place of execve and so does what that would do: the capabilities are those execve would leave, the labels are set at the
+/// end for the process itself, and nothing of the runtime stays to be seen.
 pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
     let argv = strings(&p.args, "process.args")?;
     let Some(name) = argv.first().cloned() else {
@@ -53,6 +66,10 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     let path = || c_string(&p.cwd, || "process.cwd".into());
     let first = s.preserve_fds.saturating_add(s.listen_fds).saturating_add(3);
     let mut steps = vec![Step::CloseOnExec { first }, Step::Setsid];
+    if s.handler.is_some() {
+        // Without execve the memory is the runtime's: other processes of the container's user must not read it, nor change what is loaded.
+        steps.extend([Step::Forget, Step::Undumpable]);
+    }
     if let Some(p) = s.personality {
         steps.push(Step::Personality(schedule::personality(p)?));
     }
@@ -68,7 +85,9 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
             steps.push(Step::OomScoreAdj(c_string(&score.to_string(), || "process.oomScoreAdj".into())?));
         }
     }
-    steps.extend(labels(p)?);
+    let mut end = Vec::new();
+    let labels = lsm::labels(p, s.lsm, s.handler.is_some())?;
+    if s.handler.is_some() { &mut end } else { &mut steps }.extend(labels);
     // The change of the root left the process there.
     let elsewhere = p.cwd != "/";
     if elsewhere {
@@ -77,22 +96,34 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     steps.push(Step::Umask(p.user.umask.unwrap_or(0o022)));
     let seccomp = |wanted: bool| if wanted { seccomp(s) } else { Vec::new() };
     steps.extend(seccomp(!p.no_new_privileges));
-    steps.push(Step::Credentials(Box::new(credentials(p, s.setgroups_denied)?)));
+    steps.push(Step::Credentials(Box::new(credentials(p, s)?)));
     if elsewhere {
         steps.push(Step::Cwd { path: path()?, last: true });
     }
     if p.no_new_privileges {
         steps.push(Step::NoNewPrivs);
     }
-    steps.push(Step::Lookup(Box::new(lookup(p, name)?)));
+    let what = s.handler.map_or(Program::Executable, |handler| handler.program);
+    steps.push(Step::Lookup(Box::new(lookup(p, name, what)?)));
+    let home = envp.reserved().is_some().then_some(Step::Home { uid: p.user.uid });
+    let argv = Argv::new(argv);
+    match s.handler.map(|handler| handler.name) {
+        // What it loads is no program to wait for: a bad one is told before the container is there.
+        Some(handler) => {
+            steps.extend(home);
+            steps.push(Step::Load { handler, argv, envp });
+            end.push(Step::Handle { handler, first });
+        }
+        None => {
+            end.extend(home);
+            end.push(Step::Exec { argv, envp });
+        }
+    }
     steps.extend(seccomp(p.no_new_privileges && s.listener));
     steps.push(Step::Gate { first, keep: start_hooks.first().map_or_else(HookOutput::default, |hook| hook.output) });
     steps.extend(seccomp(p.no_new_privileges && !s.listener));
     steps.extend(start_hooks.into_iter().map(Step::Hook));
-    if envp.reserved().is_some() {
-        steps.push(Step::Home { uid: p.user.uid });
-    }
-    steps.push(Step::Exec { argv: Argv::new(argv), envp });
+    steps.extend(end);
     Ok(steps)
 }
 
@@ -162,6 +193,7 @@ pub(crate) struct ByParent {
     pub scheduler: Option<SchedAttr>,
     pub io_priority: Option<u32>,
     pub net_devices: Option<NetDevices>,
+    pub rdt: Option<Rdt>,
 }
 
 impl ByParent {
@@ -173,6 +205,7 @@ impl ByParent {
             scheduler: p.scheduler.as_ref().map(schedule::scheduler).transpose()?,
             io_priority: p.io_priority.as_ref().map(schedule::io_priority).transpose()?,
             net_devices: None,
+            rdt: None,
         })
     }
 
@@ -182,22 +215,10 @@ impl ByParent {
     }
 }
 
-fn labels(p: &Process<'_>) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
-    if let Some(label) = p.selinux_label.as_deref().filter(|l| !l.is_empty()) {
-        let label = c_string(label, || "process.selinuxLabel".into())?;
-        steps.push(Step::Label { file: c"attr/exec".into(), label });
-    }
-    if let Some(profile) = p.apparmor_profile.as_deref().filter(|l| !l.is_empty()) {
-        let label = c_string(&format!("exec {profile}"), || "process.apparmorProfile".into())?;
-        steps.push(Step::Label { file: c"attr/apparmor/exec".into(), label });
-    }
-    Ok(steps)
-}
-
-fn credentials(p: &Process<'_>, setgroups_denied: bool) -> Result<Credentials> {
-    let groups = p.user.additional_gids.clone();
-    if setgroups_denied && !groups.is_empty() {
+fn credentials(p: &Process<'_>, s: &Surroundings<'_>) -> Result<Credentials> {
+    // As crun: whoever keeps the old ones gets no new ones.
+    let groups = (!s.keep_groups).then(|| p.user.additional_gids.clone());
+    if s.setgroups_denied && groups.as_ref().is_some_and(|list| !list.is_empty()) {
         return Err(Error::invalid("process.user.additionalGids: setgroups is denied in this user namespace"));
     }
     for (id, field) in [(p.user.uid, "uid"), (p.user.gid, "gid")] {
@@ -208,9 +229,16 @@ fn credentials(p: &Process<'_>, setgroups_denied: bool) -> Result<Credentials> {
     Ok(Credentials {
         uid: p.user.uid,
         gid: p.user.gid,
-        groups: (!setgroups_denied).then_some(groups),
-        caps: caps(p.capabilities.as_ref())?,
+        groups: groups.filter(|_| !s.setgroups_denied),
+        caps: caps(p.capabilities.as_ref()).map(|caps| if s.handler.is_some() { after_execve(caps, p.user.uid) } else { caps })?,
     })
+}
+
+/// What execve(2) of a file without capabilities of its own would leave of the sets (capabilities(7), "Transformation of capabilities during
+/// execve"), as far as a process can have it without one: root's sets don't grow.
+fn after_execve(caps: Caps, uid: u32) -> Caps {
+    let left = if uid == 0 { caps.permitted & (caps.inheritable | caps.bounding) } else { caps.ambient };
+    Caps { permitted: left, effective: left, ..caps }
 }
 
 /// The five sets; without the section all are empty, as in crun.
@@ -228,7 +256,7 @@ fn caps(c: Option<&Capabilities<'_>>) -> Result<Caps> {
     })
 }
 
-fn lookup(p: &Process<'_>, name: CString) -> Result<Lookup> {
+fn lookup(p: &Process<'_>, name: CString, what: Program) -> Result<Lookup> {
     let path = p.env.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let dirs = if name.to_bytes().contains(&b'/') {
         Vec::new()
@@ -237,5 +265,5 @@ fn lookup(p: &Process<'_>, name: CString) -> Result<Lookup> {
         let dir = |d: &str| if d.is_empty() { "./".to_owned() } else { format!("{d}/") };
         path.split(':').map(|d| c_string(&dir(d), || "process.env".into())).collect::<Result<_>>()?
     };
-    Ok(Lookup { name, dirs })
+    Ok(Lookup { name, dirs, what })
 }

@@ -3,9 +3,10 @@
 
 use super::opens::Open;
 use super::step::{MountKind, Step};
-use super::{ContainerPlan, Place, Target, compile, compile_join};
+use super::{ContainerPlan, Handled, Place, Target, compile, compile_join};
+use crate::api::handler::{Program, RootFile};
 use crate::engine::{CreateOptions, ExecOptions};
-use crate::facts::{CgroupLayout, Facts, Hierarchy, Subordinate};
+use crate::facts::{AppArmor, CgroupLayout, Facts, Hierarchy, Lsm, Subordinate};
 use crate::spec::Spec;
 use crate::validate::validate;
 use proptest::prelude::*;
@@ -166,15 +167,16 @@ fn facts() -> impl Strategy<Value = Facts> {
         options: options.iter().map(|o| (*o).to_owned()).collect(),
     };
     let legacy = CgroupLayout::Legacy(vec![hierarchy("cpu", "cgroup", &["cpu", "cpuacct"]), hierarchy("unified", "cgroup2", &[])]);
-    (select(vec![0u32, 1000]), any::<[bool; 2]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
-        |(id, [denied, initial], cgroups)| Facts {
+    (select(vec![0u32, 1000]), any::<[bool; 3]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
+        |(id, [denied, initial, tree], cgroups)| Facts {
             euid: id,
             egid: id,
             initial_userns: initial,
             setgroups_denied: denied,
             subordinate: Subordinate { uids: vec![(100_000, 65536)], gids: vec![(100_000, 65536)] },
-            selinux: false,
-            cgroups,
+            lsm: Lsm { selinux: true, apparmor: AppArmor::Unconfined },
+            cgroups: Some(cgroups),
+            tree_namespaces: tree,
         },
     )
 }
@@ -192,6 +194,7 @@ fn count(plan: &ContainerPlan, is: impl Fn(&Step) -> bool) -> usize {
 fn slots(step: &Step) -> Vec<(usize, bool)> {
     match step {
         Step::SetNs(n) => vec![(n.slot, false)],
+        Step::RootNamespace { slot, .. } => vec![(*slot, false)],
         Step::SetNsOf { pidfd, .. } => vec![(*pidfd, false)],
         Step::Tree(t) => vec![(t.slot, true)],
         Step::Mount(m) => {
@@ -219,6 +222,7 @@ fn below_the_root(step: &Step) -> Vec<&[u8]> {
             vec![dest.to_bytes()]
         }
         Step::Directory { path } => vec![path.to_bytes()],
+        Step::File(f) => vec![f.dest.to_bytes()],
         _ => Vec::new(),
     }
 }
@@ -294,6 +298,7 @@ fn container(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, plan: &Con
     for step in &plan.steps {
         match step {
             Step::Unshare { flags } => made |= flags,
+            Step::RootNamespace { .. } => made |= libc::CLONE_NEWNS as u64,
             Step::SetNs(n) => entered |= n.flag,
             _ => {}
         }
@@ -302,21 +307,32 @@ fn container(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, plan: &Con
     prop_assert_eq!(entered, joined, "the namespaces that are joined");
     prop_assert_eq!(plan.id_maps.is_some(), new & libc::CLONE_NEWUSER as u64 != 0);
     let at = |is: fn(&Step) -> bool| first(plan, is).unwrap();
-    let pivot = at(|s| matches!(s, Step::Pivot { .. }));
-    prop_assert_eq!(count(plan, |s| matches!(s, Step::Pivot { .. })), 1);
-    prop_assert!(pivot < at(|s| matches!(s, Step::Credentials(_))));
+    // A process that goes to a root of its own has no other to leave.
+    let leaves = |s: &Step| matches!(s, Step::Pivot { .. } | Step::RootNamespace { .. });
+    // Whichever root it has, it is there before a program of the container runs, and after the mounts that take it elsewhere.
+    prop_assert_eq!(count(plan, |s| matches!(s, Step::Pivot { .. } | Step::GoToRoot)), 1);
+    prop_assert_eq!(count(plan, leaves), 1);
+    prop_assert!(first(plan, leaves).unwrap() < at(|s| matches!(s, Step::Credentials(_))));
+    if first(plan, |s| matches!(s, Step::RootNamespace { .. })).is_some() {
+        prop_assert_eq!(plan.clone_flags & libc::CLONE_NEWNS as u64, 0);
+        prop_assert_eq!(count(plan, |s| matches!(s, Step::Root { .. } | Step::Propagation { .. } | Step::Mounted)), 0);
+        let by_path = |s: &Step| matches!(s, Step::Mount(m) if matches!(&m.kind, MountKind::Bind(b) if b.slot.is_none()));
+        prop_assert_eq!(count(plan, by_path), 0, "host paths lead nowhere there");
+    }
     let in_old_root = |s: &Step| {
         matches!(
             s,
             Step::Root { .. } | Step::Mount(_) | Step::Device(_) | Step::Mask { .. } | Step::ReadonlyPath { .. } | Step::Sysctl { .. }
         )
     };
-    prop_assert!(plan.steps[pivot..].iter().all(|s| !in_old_root(s)), "mounts are made before the root is changed");
+    if let Some(pivot) = first(plan, |s| matches!(s, Step::Pivot { .. } | Step::GoToRoot)) {
+        prop_assert!(plan.steps[pivot..].iter().all(|s| !in_old_root(s)), "mounts are made before the root is changed");
+    }
     // Nothing of the container's own may be mounted before it has a root, and masks cover what the mounts bring.
     if let Some(mask) = first(plan, |s| matches!(s, Step::Mask { .. } | Step::ReadonlyPath { .. })) {
         prop_assert!(plan.steps[mask..].iter().all(|s| !matches!(s, Step::Mount(_) | Step::Device(_))), "masks come after what they cover");
     }
-    if let Some(root) = first(plan, |s| matches!(s, Step::Root { .. })) {
+    if let Some(root) = first(plan, |s| matches!(s, Step::Root { .. } | Step::RootNamespace { .. })) {
         prop_assert!(
             plan.steps[..root].iter().all(|s| !matches!(s, Step::Mount(_) | Step::Device(_) | Step::Mask { .. })),
             "mounts without a root"
@@ -332,42 +348,113 @@ fn container(spec: &Spec<'_>, facts: &Facts, options: &CreateOptions, plan: &Con
     Ok(())
 }
 
+fn handler() -> Handled {
+    let file = RootFile { path: "/../.config.json".into(), mode: 0o600, content: b"{}".to_vec() };
+    Handled { name: "h", program: Program::Readable, files: vec![file] }
+}
+
+/// What differs for the same container when a handler takes the place of execve.
+fn handled(plain: &ContainerPlan, plan: &ContainerPlan) -> std::result::Result<(), TestCaseError> {
+    prop_assert!(matches!(plan.steps.last(), Some(Step::Handle { .. })), "the last step is the handler's");
+    let at = |is: fn(&Step) -> bool| plan.steps.iter().position(is);
+    let (load, gate) = (at(|s| matches!(s, Step::Load { .. })), at(|s| matches!(s, Step::Gate { .. })));
+    prop_assert!(
+        at(|s| matches!(s, Step::Lookup(_))) < load && load < gate,
+        "it loads what was found, with the final ids, before the gate"
+    );
+    prop_assert!(at(|s| matches!(s, Step::Forget)) < at(|s| matches!(s, Step::Credentials(_))));
+    let file = at(|s| matches!(s, Step::File(_)));
+    let change = at(|s| matches!(s, Step::Pivot { .. } | Step::RootReadonly)).or(gate);
+    prop_assert!(file.is_some() && file < change, "a file is written before the root is changed");
+    for step in &plan.steps {
+        match step {
+            Step::Exec { .. } => prop_assert!(false, "nothing is executed"),
+            Step::Label { file, .. } => prop_assert!(file.to_bytes().ends_with(b"current"), "no execve comes for a label to wait for"),
+            Step::Credentials(c) => {
+                let left = if c.uid == 0 { c.caps.inheritable | c.caps.bounding } else { c.caps.ambient };
+                prop_assert!(c.caps.permitted & !left == 0 && c.caps.effective == c.caps.permitted, "as execve would leave them");
+            }
+            _ => {}
+        }
+    }
+    let own = |s: &&Step| {
+        let new = matches!(s, Step::File(_) | Step::Forget | Step::Undumpable | Step::Load { .. } | Step::Handle { .. });
+        !new && !matches!(s, Step::Exec { .. } | Step::Label { .. } | Step::Credentials(_) | Step::Lookup(_) | Step::Home { .. })
+    };
+    let both = [plain, plan].map(|p| p.steps.iter().filter(own).collect::<Vec<_>>());
+    prop_assert_eq!(&both[0], &both[1], "everything else stays");
+    Ok(())
+}
+
+/// Compiles a configuration for a new container, twice, and checks what holds for every plan.
+fn created(config: &Value, facts: &Facts, options: &CreateOptions) -> std::result::Result<(), TestCaseError> {
+    let text = config.to_string();
+    let spec = Spec::parse(text.as_bytes()).map_err(|e| TestCaseError::reject(e.to_string()))?;
+    let place = Place { id: "i", bundle: Path::new("/b"), rootfs: Path::new("/b/r"), notify: Path::new("/n") };
+    if validate(&spec).is_err() {
+        return Ok(());
+    }
+    match compile(&spec, facts, options, place, None) {
+        Ok(plan) => {
+            container(&spec, facts, options, &plan)?;
+            // Pure: the same again is the same.
+            prop_assert_eq!(&plan.steps, &compile(&spec, facts, options, place, None).unwrap().steps);
+            handled(&plan, &compile(&spec, facts, options, place, Some(&handler())).unwrap())?;
+        }
+        Err(e) => prop_assert!(!e.to_string().contains('\n'), "{e}"),
+    }
+    Ok(())
+}
+
+/// The same for another process in a container.
+fn joined(config: &Value, facts: &Facts) -> std::result::Result<(), TestCaseError> {
+    let text = config.to_string();
+    let spec = Spec::parse(text.as_bytes()).map_err(|e| TestCaseError::reject(e.to_string()))?;
+    let (linux, process) = (spec.linux(), spec.process.as_ref().unwrap());
+    if validate(&spec).is_err() {
+        return Ok(());
+    }
+    let target = Target { id: "i", linux: &linux, facts, rootfs: Path::new("/b/r"), annotations: &spec.annotations };
+    if let Ok(plan) = compile_join(&target, process, &ExecOptions::default()) {
+        holds_for_all(&plan, process.no_new_privileges, linux.seccomp.is_some_and(|s| s.get() != "null"))?;
+        prop_assert_eq!(plan.clone_flags, 0);
+        prop_assert!(!plan.steps.iter().any(|s| matches!(s, Step::Mount(_) | Step::Device(_) | Step::Sysctl { .. })), "nothing is made");
+    }
+    Ok(())
+}
+
+/// A fuzzer's bytes choose the chance: the same configurations and the same properties, one for each input. The bytes cannot take the place of
+/// chance itself: proptest halves them for each part of a part, and of the zeros it goes on with some choices never end.
+pub(crate) fn chosen_by(data: &[u8]) {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    let lane =
+        |n: u64| data.iter().fold(n.wrapping_mul(0x9e37_79b9_7f4a_7c15), |seed, b| (seed ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    let seed: Vec<u8> = (1..=4).flat_map(|n| lane(n).to_le_bytes()).collect();
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config { failure_persistence: None, ..Config::default() }, rng);
+    let options = (any::<bool>(), any::<bool>(), select(vec!["cgroupfs", "disabled"]));
+    let Ok(tree) = (options, facts(), config()).new_tree(&mut runner) else { return };
+    let ((no_pivot, no_new_keyring, manager), facts, config) = tree.current();
+    let options = CreateOptions { no_pivot, no_new_keyring, cgroup_manager: manager.to_owned(), ..CreateOptions::default() };
+    for done in [created(&config, &facts, &options), joined(&config, &facts)] {
+        assert!(!matches!(done, Err(TestCaseError::Fail(_))), "{done:?} for {config} on {facts:?} with {options:?}");
+    }
+}
+
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_is_in_order_and_complete(config in config(), facts in facts(), no_pivot: bool, no_new_keyring: bool, manager in select(vec!["cgroupfs", "disabled"])) {
-        let text = config.to_string();
-        let spec = Spec::parse(text.as_bytes()).map_err(|e| TestCaseError::reject(e.to_string()))?;
         let options = CreateOptions { no_pivot, no_new_keyring, cgroup_manager: manager.to_owned(), ..CreateOptions::default() };
-        let place = Place { id: "i", bundle: Path::new("/b"), rootfs: Path::new("/b/r"), notify: Path::new("/n") };
-        if validate(&spec).is_err() {
-            return Ok(());
-        }
-        match compile(&spec, &facts, &options, place) {
-            Ok(plan) => {
-                container(&spec, &facts, &options, &plan)?;
-                // Pure: the same again is the same.
-                prop_assert_eq!(plan.steps, compile(&spec, &facts, &options, place).unwrap().steps);
-            }
-            Err(e) => prop_assert!(!e.to_string().contains('\n'), "{e}"),
-        }
+        created(&config, &facts, &options)?;
     }
 
     #[test]
     fn a_plan_to_join_is_in_order_and_complete(config in config(), facts in facts()) {
-        let text = config.to_string();
-        let spec = Spec::parse(text.as_bytes()).map_err(|e| TestCaseError::reject(e.to_string()))?;
-        let (linux, process) = (spec.linux(), spec.process.as_ref().unwrap());
-        if validate(&spec).is_err() {
-            return Ok(());
-        }
-        let target = Target { linux: &linux, facts: &facts, rootfs: Path::new("/b/r"), annotations: &spec.annotations };
-        if let Ok(plan) = compile_join(&target, process, &ExecOptions::default()) {
-            holds_for_all(&plan, process.no_new_privileges, linux.seccomp.is_some_and(|s| s.get() != "null"))?;
-            prop_assert_eq!(plan.clone_flags, 0);
-            prop_assert!(!plan.steps.iter().any(|s| matches!(s, Step::Mount(_) | Step::Device(_) | Step::Sysctl { .. })), "nothing is made");
-        }
+        joined(&config, &facts)?;
     }
 
     #[test]
@@ -381,6 +468,12 @@ proptest! {
     }
 }
 
+/// The fuzz target `plan` waited for ever on no bytes at all.
+#[test]
+fn bytes_choose_configurations() {
+    (0..40u8).for_each(|n| chosen_by(&vec![n; usize::from(n)]));
+}
+
 #[test]
 fn many_configurations_are_accepted() {
     use proptest::strategy::ValueTree;
@@ -391,7 +484,7 @@ fn many_configurations_are_accepted() {
         let text = config.to_string();
         let place = Place { id: "i", bundle: Path::new("/b"), rootfs: Path::new("/b/r"), notify: Path::new("/n") };
         let spec = Spec::parse(text.as_bytes()).unwrap();
-        validate(&spec).is_ok() && compile(&spec, &facts, &CreateOptions::default(), place).is_ok()
+        validate(&spec).is_ok() && compile(&spec, &facts, &CreateOptions::default(), place, None).is_ok()
     });
     let accepted = accepted.count();
     assert!(accepted > 60, "only {accepted} of 400 configurations are accepted: the properties are about nothing");

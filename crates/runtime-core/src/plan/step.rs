@@ -5,6 +5,7 @@
 //! error messages.
 
 use super::schedule::CpuMask;
+use crate::api::handler::Program;
 use crate::sys::Argv;
 use std::ffi::{CStr, CString};
 
@@ -37,7 +38,7 @@ pub(crate) enum Step {
     /// Write the clock offsets of a new time namespace and enter it.
     TimeOffsets { text: CString },
     /// Join a new session keyring.
-    JoinKeyring { name: CString },
+    JoinKeyring { name: CString, label: Option<CString> },
     /// Bring up the loopback interface.
     Loopback,
     /// umask(2).
@@ -48,8 +49,12 @@ pub(crate) enum Step {
     Propagation { flags: u64 },
     /// Clone the tree at the rootfs and attach it there: the container's root mount.
     Root { path: CString, private_parents: bool },
+    /// Enter the mount namespace of the slot, whose root is a copy of the tree at the rootfs and is the container's.
+    RootNamespace { path: CString, slot: Slot },
     /// The rootfs is a plain directory, for containers without a mount namespace.
     RootDirectory { path: CString },
+    /// Have the container's root as working directory again, where no change of the root leads there.
+    GoToRoot,
     /// The root directory of the joined mount namespace is the root.
     CurrentRoot,
     /// Make a detached copy of a tree for a later mount.
@@ -78,6 +83,8 @@ pub(crate) enum Step {
     Mounted,
     /// Run a hook.
     Hook(HookStep),
+    /// Make a file, path relative to the root; one that is there is replaced.
+    File(Box<FileStep>),
     /// Make a directory that is missing, path relative to the root.
     Directory { path: CString },
     /// Make the root mount read-only.
@@ -86,6 +93,8 @@ pub(crate) enum Step {
     Pivot { how: Pivot, propagation: u64 },
     /// Mark descriptors from `first` on close-on-exec.
     CloseOnExec { first: u32 },
+    /// Overwrite the arguments and the environment that the kernel shows of this process, which are the runtime's and stay without execve.
+    Forget,
     /// Replace standard descriptors that are the host's null device by the container's, and give the others to the user.
     Stdio { uid: u32, gid: u32 },
     /// setsid(2).
@@ -119,6 +128,18 @@ pub(crate) enum Step {
     Home { uid: u32 },
     /// execve(2). The last entry of an `envp` with [`Argv::reserved`] is replaced by what `Home` found.
     Exec { argv: Argv, envp: Argv },
+    /// Let the handler load the program: in place of execve, the first half.
+    Load { handler: &'static str, argv: Argv, envp: Argv },
+    /// Close what execve would close, all from `first` on, and let the handler run the program.
+    Handle { handler: &'static str, first: u32 },
+}
+
+/// A file with its content.
+#[derive(Debug, PartialEq)]
+pub(crate) struct FileStep {
+    pub dest: CString,
+    pub mode: u32,
+    pub content: Vec<u8>,
 }
 
 /// Detached mounts that the parent made to cover paths with. A parent without the right to make mounts leaves it to the child.
@@ -318,7 +339,7 @@ pub(crate) enum Pivot {
 pub(crate) struct Credentials {
     pub uid: u32,
     pub gid: u32,
-    /// `None`: setgroups is denied and nothing was asked for.
+    /// `None`: they stay, because setgroups is denied and nothing was asked for, or because they are to.
     pub groups: Option<Vec<u32>>,
     pub caps: Caps,
 }
@@ -339,6 +360,8 @@ pub(crate) struct Lookup {
     pub name: CString,
     /// Directories of PATH, each with a trailing slash; unused when the name has a slash.
     pub dirs: Vec<CString>,
+    /// What it has to be.
+    pub what: Program,
 }
 
 impl Step {
@@ -355,12 +378,15 @@ impl Step {
             Step::MemoryPolicy { .. } => "set_mempolicy (linux.memoryPolicy)".into(),
             Step::BecomeRoot { .. } => "become root in the user namespace".into(),
             Step::TimeOffsets { .. } => "write `/proc/self/timens_offsets`".into(),
-            Step::JoinKeyring { name } => format!("join keyctl `{}`", lossy(name)),
+            Step::JoinKeyring { name, .. } => format!("join keyctl `{}`", lossy(name)),
             Step::Loopback => "bring up the loopback interface".into(),
             Step::Umask(_) => "umask".into(),
             Step::Undumpable | Step::Dumpable => "prctl PR_SET_DUMPABLE".into(),
             Step::Propagation { .. } => "set the propagation of `/`".into(),
-            Step::Root { path, .. } | Step::RootDirectory { path } => format!("mount the rootfs `{}`", lossy(path)),
+            Step::Root { path, .. } | Step::RootNamespace { path, .. } | Step::RootDirectory { path } => {
+                format!("mount the rootfs `{}`", lossy(path))
+            }
+            Step::GoToRoot => "chdir to `/`".into(),
             Step::CurrentRoot => "open the container's root".into(),
             Step::Tree(t) => format!("bind mount `{}` to `{}`", lossy(&t.path), t.shown),
             Step::Unmount { dest } => format!("umount `/{}`", lossy(dest)),
@@ -374,12 +400,14 @@ impl Step {
             Step::Hostname(_) => "sethostname".into(),
             Step::Domainname(_) => "setdomainname".into(),
             Step::Hook(h) => format!("error executing hook `{}`", lossy(&h.path)),
+            Step::File(f) => format!("write the file `/{}`", lossy(&f.dest)),
             Step::Directory { path } => format!("make the directory `/{}`", lossy(path)),
             Step::RootReadonly => "remount the rootfs read-only".into(),
             Step::Pivot { how: Pivot::Chroot, .. } => "chroot".into(),
             Step::Pivot { how: Pivot::Move, .. } => "move the rootfs to `/`".into(),
             Step::Pivot { .. } => "pivot_root".into(),
             Step::CloseOnExec { .. } => "close_range".into(),
+            Step::Forget => "overwrite the arguments and the environment".into(),
             Step::Stdio { .. } => "prepare the standard descriptors".into(),
             Step::Setsid => "setsid".into(),
             Step::Personality(_) => "personality".into(),
@@ -394,6 +422,10 @@ impl Step {
             Step::Lookup(l) => format!("open executable `{}`", lossy(&l.name)),
             Step::Home { .. } => "look up the home directory".into(),
             Step::Exec { argv, .. } => format!("exec container process `{}`", argv.first().map_or_else(String::new, lossy)),
+            Step::Load { handler, argv, .. } => {
+                format!("load `{}` with the handler `{handler}`", argv.first().map_or_else(String::new, lossy))
+            }
+            Step::Handle { handler, .. } => format!("exec container process failed with handler as `{handler}`"),
         }
     }
 }

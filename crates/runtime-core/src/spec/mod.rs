@@ -180,6 +180,13 @@ pub fn parse<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T> {
             Err(e) if e.path().iter().next().is_some() => format!("{}: {}", e.path(), e.inner()),
             _ => plain.to_string(),
         };
-        Error::new(ErrorKind::Invalid, text)
+        // Keys are in it: a newline of theirs must not begin a line of somebody's log.
+        Error::new(ErrorKind::Invalid, one_line(&text))
     })
+}
+
+/// The text with its control characters escaped.
+fn one_line(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    if text.contains(char::is_control) { text.chars().map(escaped).collect() } else { text.to_owned() }
 }

@@ -1,10 +1,13 @@
 //! A container's directory and its files, all reached through one descriptor. Not here: which directories there are (`store`).
 
-use super::Record;
+use super::{Record, process};
+use crate::api::CgroupRecord;
 use crate::error::{Context, Error, ErrorKind, Result};
 use crate::id::ContainerId;
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use crate::sys::Together;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, readlinkat, renameat, symlinkat, unlinkat};
 use rustix::io::Errno;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 const STATUS: &str = "status";
 const STATUS_TMP: &str = "status.tmp";
+/// What the target of a note begins with; no such file is ever there.
+const NOTE: &str = "in-the-making:";
 const CONFIG: &str = "config.json";
 /// Larger than any configuration that starts (the kernel's limit on arguments is 6 MiB); a file that grew beyond it is damaged.
 const MAX_FILE: u64 = 64 << 20;
@@ -22,6 +27,8 @@ pub(crate) struct ContainerDir {
     path: PathBuf,
     id: ContainerId,
     temporary: bool,
+    /// Files that are done with, to be closed with the directory.
+    written: RefCell<Together>,
 }
 
 /// Removes no directory but a real one.
@@ -31,7 +38,7 @@ impl ContainerDir {
     /// Opens `path`, which was just made (`temporary`) or exists.
     pub(super) fn open(path: PathBuf, id: &ContainerId, temporary: bool) -> std::result::Result<Self, Errno> {
         let fd = openat(CWD, &path, DIRECTORY, Mode::empty())?;
-        Ok(Self { fd, path, id: id.clone(), temporary })
+        Ok(Self { fd, path, id: id.clone(), temporary, written: RefCell::default() })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -62,7 +69,17 @@ impl ContainerDir {
         self.write(CONFIG, raw, 0o600)
     }
 
-    /// Writes the status file; a reader sees the whole of it or the one before.
+    /// The start time of a process that is known to exist.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn start_time(&self, pid: i32) -> Result<u64> {
+        let (time, file) = process::start_time(pid)?;
+        self.written.borrow_mut().add(file);
+        Ok(time)
+    }
+
+    /// Writes the status file; a reader sees the whole of it or none.
     ///
     /// # Errors
     /// Writing fails.
@@ -74,7 +91,34 @@ impl ContainerDir {
     fn write(&self, name: &str, bytes: &[u8], mode: u32) -> Result<()> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::from_raw_mode(mode)).context(|| format!("open `{}`", self.file(name)))?;
-        File::from(fd).write_all(bytes).context(|| format!("write `{}`", self.file(name)))
+        let mut file = File::from(fd);
+        file.write_all(bytes).context(|| format!("write `{}`", self.file(name)))?;
+        self.written.borrow_mut().add(file.into());
+        Ok(())
+    }
+
+    /// Notes where the cgroup of a container in the making will be, in the place of the status that is not there yet: a symbolic link, which
+    /// one call makes, whole or not at all, and which leads nowhere, so that for everyone there is no status. The status replaces it.
+    ///
+    /// # Errors
+    /// The directory takes none.
+    pub(crate) fn note(&self, record: &CgroupRecord) -> Result<()> {
+        let record = serde_json::to_string(record).map_err(|e| Error::other(e.to_string()))?;
+        let text = format!("{NOTE}{record}");
+        let what = || format!("make the link `{}`", self.file(STATUS));
+        match symlinkat(&*text, &self.fd, STATUS) {
+            Err(Errno::EXIST) => {
+                unlinkat(&self.fd, STATUS, AtFlags::empty()).context(what)?;
+                symlinkat(text, &self.fd, STATUS).context(what)
+            }
+            r => r.context(what),
+        }
+    }
+
+    /// What was noted last, if the status has not come since.
+    pub(crate) fn noted(&self) -> Option<CgroupRecord> {
+        let text = readlinkat(&self.fd, STATUS, Vec::new()).ok()?;
+        serde_json::from_slice(text.to_bytes().strip_prefix(NOTE.as_bytes())?).ok()
     }
 
     /// The status file.
@@ -84,6 +128,7 @@ impl ContainerDir {
     pub(crate) fn read_status(&self) -> Result<Record> {
         match self.read(STATUS) {
             Err(e) if e.errno() == Some(libc::ENOENT) => Err(no_container(&self.id, &self.path)),
+            Err(e) if e.errno() == Some(libc::ELOOP) && self.noted().is_some() => Err(no_container(&self.id, &self.path)),
             r => Record::from_json(&r?).map_err(|e| e.context(format!("the status file `{}` is damaged", self.file(STATUS)))),
         }
     }
@@ -91,6 +136,11 @@ impl ContainerDir {
     /// Whether there is a status file, so that this is a container and not one in the making.
     pub(crate) fn has_status(&self) -> bool {
         rustix::fs::accessat(&self.fd, STATUS, rustix::fs::Access::EXISTS, AtFlags::empty()).is_ok()
+    }
+
+    /// The file of [`read_config`](Self::read_config).
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.path.join(CONFIG)
     }
 
     /// The copy of the configuration.
@@ -113,7 +163,7 @@ impl ContainerDir {
     ///
     /// # Errors
     /// Names what cannot be removed. That it is gone already is no error.
-    pub(crate) fn remove(mut self) -> Result<()> {
+    pub(crate) fn remove(&mut self) -> Result<()> {
         self.temporary = false;
         self.clear()
     }

@@ -10,7 +10,9 @@ mod store;
 
 pub(crate) use dir::ContainerDir;
 pub(crate) use gate::Gate;
-pub(crate) use process::{start_time, state_of};
+#[cfg(any(test, fuzzing))]
+pub(crate) use process::parse as parse_stat;
+pub(crate) use process::state_of;
 pub(crate) use record::Record;
 pub(crate) use store::Store;
 

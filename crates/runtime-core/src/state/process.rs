@@ -2,6 +2,7 @@
 
 use crate::error::{Context, Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use std::os::fd::OwnedFd;
 
 /// The fields of /proc/PID/stat that tell processes apart (proc_pid_stat(5)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +31,22 @@ impl ProcessState {
     }
 }
 
+/// [`ProcessState::parse`] for the fuzz target.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn parse(line: &[u8]) -> Option<ProcessState> {
+    ProcessState::parse(line)
+}
+
 /// What the kernel says of `pid`; `None` when there is no such process.
 ///
 /// # Errors
 /// /proc cannot be read, or shows something else than a process's line.
 pub(crate) fn state_of(pid: i32) -> Result<Option<ProcessState>> {
+    read_state(pid).map(|found| found.map(|(state, _)| state))
+}
+
+/// As [`state_of`], with the file, to be closed by the caller.
+fn read_state(pid: i32) -> Result<Option<(ProcessState, OwnedFd)>> {
     let path = format!("/proc/{pid}/stat");
     let name = || format!("read `{path}`");
     let fd = match openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
@@ -49,18 +61,19 @@ pub(crate) fn state_of(pid: i32) -> Result<Option<ProcessState>> {
         r => r.context(name)?,
     };
     match ProcessState::parse(&line[..length]) {
-        Some(state) => Ok(Some(state)),
+        Some(state) => Ok(Some((state, fd))),
         None => Err(Error::other(format!("`{path}` is not a process's state"))),
     }
 }
 
-/// The start time of a process that is known to exist.
+/// The start time of a process that is known to exist, and the file that says so.
 ///
 /// # Errors
 /// It does not.
-pub(crate) fn start_time(pid: i32) -> Result<u64> {
-    let state = state_of(pid)?.ok_or_else(|| Error::sys(libc::ESRCH, format!("read the start time of process {pid}")))?;
-    Ok(state.start_time)
+pub(super) fn start_time(pid: i32) -> Result<(u64, OwnedFd)> {
+    let found = read_state(pid)?;
+    let (state, file) = found.ok_or_else(|| Error::sys(libc::ESRCH, format!("read the start time of process {pid}")))?;
+    Ok((state.start_time, file))
 }
 
 #[cfg(test)]
@@ -99,8 +112,8 @@ mod tests {
     fn this_process_lives_and_keeps_its_start_time() {
         let me = std::process::id().cast_signed();
         assert!(state_of(me).unwrap().unwrap().lives());
-        assert_eq!(start_time(me).unwrap(), start_time(me).unwrap());
+        assert_eq!(start_time(me).unwrap().0, start_time(me).unwrap().0);
         assert_eq!(state_of(i32::MAX).unwrap(), None);
-        assert_eq!(start_time(i32::MAX).unwrap_err().errno(), Some(libc::ESRCH));
+        assert_eq!(start_time(i32::MAX).map(drop).unwrap_err().errno(), Some(libc::ESRCH));
     }
 }

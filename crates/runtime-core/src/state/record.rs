@@ -3,6 +3,7 @@
 use crate::api::CgroupRecord;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
 
 /// What is written down of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +57,11 @@ struct File {
 }
 
 impl Record {
+    /// The root file system's path; crun notes it as the configuration has it.
+    pub(crate) fn root(&self) -> PathBuf {
+        Path::new(&self.bundle).join(&self.rootfs)
+    }
+
     /// The file's content.
     ///
     /// # Errors

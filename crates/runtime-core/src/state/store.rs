@@ -40,7 +40,12 @@ impl<'a> Store<'a> {
             Err(Errno::EXIST) => return Err(Error::new(ErrorKind::AlreadyExists, format!("container `{id}` already exists"))),
             r => r.context(|| format!("mkdir `{}`", path.display()))?,
         }
-        ContainerDir::open(path.clone(), id, true).context(|| format!("open `{}`", path.display()))
+        let opened = ContainerDir::open(path.clone(), id, true);
+        if opened.is_err() {
+            // It is empty, and the error to be told is that one.
+            let _ = rustix::fs::rmdir(&path);
+        }
+        opened.context(|| format!("open `{}`", path.display()))
     }
 
     /// The state directory, mode 0700; directories above it get the usual mode.
@@ -131,7 +136,7 @@ mod tests {
     fn ids_are_taken_once() {
         let tmp = tempfile::tempdir().unwrap();
         let store = Store::new(tmp.path());
-        let dir = store.create(&id("a")).unwrap().keep();
+        let mut dir = store.create(&id("a")).unwrap().keep();
         let e = store.create(&id("a")).map(drop).unwrap_err();
         assert_eq!((e.kind(), e.to_string().as_str()), (ErrorKind::AlreadyExists, "container `a` already exists"));
         dir.remove().unwrap();
@@ -166,6 +171,26 @@ mod tests {
         std::fs::write(tmp.path().join("file"), "").unwrap();
         std::os::unix::fs::symlink(tmp.path().join("a"), tmp.path().join("link")).unwrap();
         assert_eq!(store.ids().unwrap(), [id("a"), id("b")]);
+    }
+
+    #[test]
+    fn a_note_is_no_status_and_goes_when_that_comes() {
+        use crate::api::CgroupRecord;
+        let tmp = tempfile::tempdir().unwrap();
+        let store = Store::new(tmp.path());
+        let mut dir = store.create(&id("a")).unwrap().keep();
+        assert_eq!(dir.noted(), None);
+        for path in ["/first", "/a/\"b\".scope/c"] {
+            let noted = CgroupRecord { manager: "m".into(), path: path.into(), scope: Some("s".into()), named: None };
+            dir.note(&noted).unwrap();
+            assert_eq!(dir.noted(), Some(noted));
+        }
+        assert_eq!(dir.read_status().unwrap_err().kind(), ErrorKind::NoContainer);
+        assert_eq!(store.ids().unwrap(), []);
+        dir.write_status(&record()).unwrap();
+        assert_eq!((dir.noted(), dir.read_status().unwrap().rootfs.as_str()), (None, "/r"));
+        dir.remove().unwrap();
+        assert!(!tmp.path().join("a").exists());
     }
 
     #[test]

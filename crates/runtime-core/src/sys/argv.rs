@@ -37,6 +37,11 @@ impl Argv {
         self.strings.first().map(|s| &**s)
     }
 
+    /// All strings, the reserved one too.
+    pub(crate) fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+
     /// The null-terminated array. Valid while `self` lives.
     pub(super) fn as_ptr(&self) -> *const *const c_char {
         if self.pointers.is_empty() { EMPTY.0.as_ptr() } else { self.pointers.as_ptr().cast() }

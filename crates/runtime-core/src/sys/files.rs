@@ -10,16 +10,32 @@ pub(crate) struct Entries<'b> {
 }
 
 impl<'b> Entries<'b> {
+    /// Those of bytes that [`entries`] filled.
+    pub(crate) fn of(bytes: &'b [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// How many bytes they take.
+    pub(crate) fn length(&self) -> usize {
+        self.rest.len()
+    }
+
     /// The next entry's name. `.` and `..` are among them.
     pub(crate) fn next(&mut self) -> Option<&'b CStr> {
+        self.next_with_type().map(|(name, _)| name)
+    }
+
+    /// The next entry's name and what it is, DT_DIR and so on (readdir(3)).
+    pub(crate) fn next_with_type(&mut self) -> Option<(&'b CStr, u8)> {
         // struct linux_dirent64 (getdents(2)): inode and offset of 8 bytes each, length of 2, type of 1, then the name.
         const LENGTH_AT: usize = 16;
+        const TYPE_AT: usize = 18;
         const NAME_AT: usize = 19;
         let length = self.rest.get(LENGTH_AT..LENGTH_AT + 2)?;
         let length = usize::from(u16::from_ne_bytes([length[0], length[1]]));
         let entry = self.rest.get(..length)?;
         self.rest = &self.rest[length..];
-        CStr::from_bytes_until_nul(entry.get(NAME_AT..)?).ok()
+        Some((CStr::from_bytes_until_nul(entry.get(NAME_AT..)?).ok()?, entry[TYPE_AT]))
     }
 }
 

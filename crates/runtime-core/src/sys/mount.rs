@@ -1,8 +1,9 @@
 //! Raw calls about files and mounts. Not here: which to make.
 
-use super::call::{Result, call};
+use super::call::{Errno, Result, call};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `openat2(2)` (kernel 5.6).
 pub(crate) fn openat2(dir: RawFd, path: &CStr, flags: i32, mode: u32, resolve: u64) -> Result<RawFd> {
@@ -38,6 +39,64 @@ pub(crate) fn close_range(first: u32, last: u32, cloexec: bool) -> Result<()> {
 pub(crate) fn set_cloexec(fd: RawFd) -> Result<()> {
     // SAFETY: takes numbers only.
     unsafe { call!(SYS_fcntl, fd, libc::F_SETFD, libc::FD_CLOEXEC) }.map(drop)
+}
+
+/// `statx(2)` (kernel 4.11) of what a path leads to: all basic fields, and the attributes.
+pub(crate) fn statx(path: &CStr) -> Result<libc::statx> {
+    // SAFETY: plain numbers, for which all zeros is a value.
+    let mut st: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated, and `st` is the structure that the call fills; both live across it.
+    unsafe { call!(SYS_statx, libc::AT_FDCWD, path.as_ptr(), 0, libc::STATX_BASIC_STATS, &raw mut st) }?;
+    Ok(st)
+}
+
+/// Closes everything from `first` on, or marks it close-on-exec, where close_range(2) is missing too.
+pub(crate) fn close_from(first: u32, mark: bool) -> Result<()> {
+    match close_range(first, u32::MAX, mark) {
+        // The call is of kernel 5.9, its flag of 5.11.
+        Err(Errno(libc::ENOSYS | libc::EINVAL)) => {}
+        r => return r,
+    }
+    // Descriptors are dense, so a long run of closed ones is the end.
+    let mut closed = 0;
+    for fd in first as RawFd.. {
+        closed = if set_cloexec(fd).is_ok() { 0 } else { closed + 1 };
+        if closed == 0 && !mark {
+            close(fd);
+        }
+        if closed > 1024 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Closes all from `first` to `last`, each by itself where close_range(2) is missing.
+pub(crate) fn close_span(first: RawFd, last: RawFd) -> Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    match close_range(first as u32, last as u32, false) {
+        Err(Errno(libc::ENOSYS)) => {
+            (first..=last).for_each(close);
+            Ok(())
+        }
+        r => r,
+    }
+}
+
+/// `unlinkat(2)` of what is no directory.
+pub(crate) fn unlinkat(dir: RawFd, path: &CStr) -> Result<()> {
+    // SAFETY: `path` is NUL-terminated and lives across the call.
+    unsafe { call!(SYS_unlinkat, dir, path.as_ptr(), 0) }.map(drop)
+}
+
+/// All of `bytes`, by as many write(2) as it takes.
+pub(crate) fn write_all(fd: RawFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        bytes = &bytes[write(fd, bytes)?..];
+    }
+    Ok(())
 }
 
 /// `write(2)`, once.
@@ -169,8 +228,35 @@ pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: u32) -> Result<RawFd> {
     unsafe { call!(SYS_open_tree, dir, path.as_ptr(), flags | OPEN_TREE_CLOEXEC) }.map(|fd| fd as RawFd)
 }
 
+/// The same number on every architecture (kernel 6.15); the C library does not know it yet.
+const OPEN_TREE_ATTR: libc::c_long = 467;
+
+/// Whether open_tree_attr(2) is there, as far as it was tried. The child has what its parent found out.
+static TREES_WITH_ATTRIBUTES: AtomicBool = AtomicBool::new(true);
+
+/// A detached copy of the tree at `path` that has attributes from the beginning: `open_tree_attr(2)` (kernel 6.15), or the two calls of which
+/// it is made. With `AT_RECURSIVE` among the flags the attributes are those of every mount of the tree. For the rest see [`mount_setattr`].
+pub(crate) fn clone_tree_with(dir: RawFd, path: &CStr, flags: u32, set: u64, clear: u64, propagation: u64) -> Result<RawFd> {
+    let flags = flags | OPEN_TREE_CLONE;
+    if TREES_WITH_ATTRIBUTES.load(Ordering::Relaxed) {
+        let attr = attributes(set, clear, propagation);
+        let all = flags | OPEN_TREE_CLOEXEC;
+        // SAFETY: `path` is NUL-terminated, `attr` a valid mount_attr of the size given; both live across the call.
+        match super::call::check(unsafe { libc::syscall(OPEN_TREE_ATTR, dir, path.as_ptr(), all, &raw const attr, size_of_val(&attr)) }) {
+            // A filter that does not know the call may answer so, too.
+            Err(Errno(libc::ENOSYS | libc::EPERM)) => TREES_WITH_ATTRIBUTES.store(false, Ordering::Relaxed),
+            made => return made.map(|fd| fd as RawFd),
+        }
+    }
+    let tree = open_tree(dir, path, flags)?;
+    let changed = mount_setattr(tree, flags & AT_RECURSIVE != 0, set, clear, propagation);
+    changed.map(|()| tree).inspect_err(|_| close(tree))
+}
+
 /// Clone the tree instead of opening it.
 pub(crate) const OPEN_TREE_CLONE: u32 = 1;
+/// Make a mount namespace whose root is a clone of the tree, and open that (kernel 7.0).
+pub(crate) const OPEN_TREE_NAMESPACE: u32 = 1 << 1;
 const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
 /// A symbolic link itself.
 pub(crate) const AT_SYMLINK_NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
@@ -193,6 +279,13 @@ pub(crate) fn move_mount_to_path(tree: RawFd, path: &CStr) -> Result<()> {
     const T_SYMLINKS: u32 = 0x10;
     // SAFETY: both paths are NUL-terminated and live across the call; the rest are numbers.
     unsafe { call!(SYS_move_mount, tree, c"".as_ptr(), libc::AT_FDCWD, path.as_ptr(), F_EMPTY_PATH | T_SYMLINKS) }.map(drop)
+}
+
+/// `move_mount(2)` of the mount behind `tree` onto an entry of a directory, itself if it is a link.
+pub(crate) fn move_mount_to(tree: RawFd, dir: RawFd, name: &CStr) -> Result<()> {
+    const F_EMPTY_PATH: u32 = 0x4;
+    // SAFETY: both paths are NUL-terminated and live across the call; the rest are numbers.
+    unsafe { call!(SYS_move_mount, tree, c"".as_ptr(), dir, name.as_ptr(), F_EMPTY_PATH) }.map(drop)
 }
 
 /// `fsopen(2)` (kernel 5.2).
@@ -243,14 +336,19 @@ pub(crate) fn fsmount(fs: RawFd, attrs: u64) -> Result<RawFd> {
 /// `mount_setattr(2)` (kernel 5.12) on the mount behind `fd`, with `AT_RECURSIVE` for those below it too. `propagation` is 0 or one
 /// of MS_PRIVATE, MS_SLAVE, MS_SHARED, MS_UNBINDABLE.
 pub(crate) fn mount_setattr(fd: RawFd, recursive: bool, set: u64, clear: u64, propagation: u64) -> Result<()> {
+    let attr = attributes(set, clear, propagation);
+    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size given; both live across the call.
+    unsafe { call!(SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of_val(&attr)) }.map(drop)
+}
+
+fn attributes(set: u64, clear: u64, propagation: u64) -> libc::mount_attr {
     // SAFETY: mount_attr is plain old data and all-zero is a valid value.
     let mut attr: libc::mount_attr = unsafe { std::mem::zeroed() };
     attr.attr_set = set;
     attr.attr_clr = clear;
     attr.propagation = propagation;
-    let flags = AT_EMPTY_PATH | if recursive { AT_RECURSIVE } else { 0 };
-    // SAFETY: the path is an empty C string, `attr` a valid mount_attr of the size given; both live across the call.
-    unsafe { call!(SYS_mount_setattr, fd, c"".as_ptr(), flags, &raw const attr, size_of_val(&attr)) }.map(drop)
+    attr
 }
 
 /// `mount_setattr(2)` that gives the detached mount behind `fd` the id map of the user namespace behind `userns`.

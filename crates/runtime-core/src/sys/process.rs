@@ -4,6 +4,7 @@ use super::argv::Argv;
 use super::call::{Errno, Result, call};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
+use std::sync::atomic::AtomicU64;
 
 /// Which side of a clone this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,6 +101,22 @@ pub(crate) fn prctl(option: i32, a: u64, b: u64) -> Result<()> {
     unsafe { call!(SYS_prctl, option, a, b, 0, 0) }.map(drop)
 }
 
+/// The name of this thread in ps(1) (PR_SET_NAME), of which the kernel takes 15 bytes.
+pub(crate) fn set_name(name: &[u8]) -> Result<()> {
+    let mut text = [0u8; 16];
+    let n = name.len().min(15);
+    text[..n].copy_from_slice(&name[..n]);
+    // SAFETY: `text` is NUL-terminated, 16 bytes long, and lives across the call.
+    unsafe { call!(SYS_prctl, libc::PR_SET_NAME, text.as_ptr(), 0, 0, 0) }.map(drop)
+}
+
+/// Whether a seccomp filter is in force for this thread, as far as it lets that be known (PR_GET_SECCOMP).
+pub(crate) fn is_filtered() -> bool {
+    // SAFETY: takes numbers only.
+    let mode = unsafe { call!(SYS_prctl, libc::PR_GET_SECCOMP, 0, 0, 0, 0) };
+    mode != Ok(0)
+}
+
 /// The raw `setgroups(2)` of this thread.
 pub(crate) fn setgroups(groups: &[u32]) -> Result<()> {
     // SAFETY: pointer and length describe `groups`; gid_t is u32.
@@ -168,6 +185,30 @@ pub(crate) fn execve(path: &CStr, argv: &Argv, envp: &Argv, last: Option<&CStr>)
     }
     // SAFETY: `path` is NUL-terminated; both arrays are null-terminated arrays of NUL-terminated strings; all live across the call.
     match unsafe { call!(SYS_execve, path.as_ptr(), argv.as_ptr(), envp.as_ptr()) } {
+        Ok(_) => Errno(0),
+        Err(e) => e,
+    }
+}
+
+/// Gives signals that have a handler their default action, as execve(2) does; ignored ones stay ignored.
+pub(crate) fn reset_signal_handlers() {
+    // SAFETY: plain old data, for which all zeros is a value: the default action, with an empty mask.
+    let default: libc::sigaction = unsafe { std::mem::zeroed() };
+    for signal in 1..=libc::SIGRTMAX() {
+        let mut now = default;
+        // SAFETY: asks for the action only; `now` is the structure the call fills.
+        let known = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut now) } == 0;
+        if known && now.sa_sigaction != libc::SIG_IGN && now.sa_sigaction != libc::SIG_DFL {
+            // SAFETY: `default` is a valid action that names no function, and the old one is not asked for.
+            unsafe { libc::sigaction(signal, &raw const default, std::ptr::null_mut()) };
+        }
+    }
+}
+
+/// `execveat(2)` of the file behind a descriptor; returns only on failure.
+pub(crate) fn execveat(fd: RawFd, argv: &Argv, envp: &Argv) -> Errno {
+    // SAFETY: the path is a C string constant; both arrays are null-terminated arrays of NUL-terminated strings; all live across the call.
+    match unsafe { call!(SYS_execveat, fd, c"".as_ptr(), argv.as_ptr(), envp.as_ptr(), libc::AT_EMPTY_PATH) } {
         Ok(_) => Errno(0),
         Err(e) => e,
     }
@@ -255,6 +296,26 @@ pub(crate) fn set_window_size(fd: RawFd, rows: u16, columns: u16) -> Result<()> 
 pub(crate) fn send(socket: RawFd, bytes: &[u8]) -> Result<()> {
     // SAFETY: pointer and length describe `bytes`; there is no address.
     unsafe { call!(SYS_sendto, socket, bytes.as_ptr(), bytes.len(), libc::MSG_NOSIGNAL, 0, 0) }.map(drop)
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is the structure that the call fills. It fails for no clock that exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
+}
+
+/// Memory that stays shared with processes made after it, all zeros, for as long as this one lives.
+pub(crate) fn shared_words(count: usize) -> Result<&'static [AtomicU64]> {
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping at a place that the kernel chooses.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), count * size_of::<AtomicU64>(), prot, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::ENOMEM)));
+    }
+    // SAFETY: the mapping has that many words, begins at a page, is never taken away, and is only reached as atomics, here and in children.
+    Ok(unsafe { std::slice::from_raw_parts(start.cast(), count) })
 }
 
 /// `recvfrom(2)` of one message.
@@ -479,15 +540,9 @@ pub(crate) fn error_text(errno: i32) -> &'static CStr {
 pub(crate) fn memfd_with(bytes: &[u8]) -> Result<RawFd> {
     // SAFETY: the name is a C string constant.
     let fd = unsafe { call!(SYS_memfd_create, c"state".as_ptr(), libc::MFD_CLOEXEC) }? as RawFd;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match super::mount::write(fd, rest) {
-            Ok(n) => rest = &rest[n..],
-            Err(e) => {
-                super::close(fd);
-                return Err(e);
-            }
-        }
+    if let Err(e) = super::mount::write_all(fd, bytes) {
+        super::close(fd);
+        return Err(e);
     }
     // SAFETY: takes numbers only.
     unsafe { call!(SYS_lseek, fd, 0, libc::SEEK_SET) }?;

@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use nix::libc;
 use serde_json::{Value, json};
 
+use crate::live;
 use crate::report::{describe, errno_name, report};
 use crate::{emit, emit_line};
 
@@ -25,12 +26,18 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
             // SAFETY: waits for a signal; no pointers.
             unsafe { libc::pause() };
         },
+        "count" => live::count(operand(0)?)?,
+        "tick" => live::tick(),
+        "lock" => live::lock(operand(0)?)?,
+        "serve" => live::serve(u16::try_from(number(operand(0)?)?).map_err(|e| e.to_string())?)?,
+        "swrk" => live::swrk(i32::try_from(number(operand(0)?)?).map_err(|e| e.to_string())?)?,
         "out" => emit_line(&operands.join(" ")),
         "err" => {
             let _ = writeln!(std::io::stderr(), "{}", operands.join(" "));
         }
         "echo-stdin" => echo_stdin(),
         "stat" => operands.iter().for_each(|p| emit(&describe(p))),
+        "seal-by-verity" => emit(&outcome(seal_by_verity(operand(0)?))),
         "try-open" => emit(&outcome(try_open(operand(0)?, operands.get(1).copied().unwrap_or("r")))),
         "try-write" => emit(&outcome(try_write(operand(0)?))),
         "try-mkdir" => emit(&outcome(fs::create_dir(operand(0)?))),
@@ -46,6 +53,7 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "mknod" => emit(&mknod(operand(0)?, number(operand(1)?)?, number(operand(2)?)?)),
         "mount-tmpfs" => emit(&mount_tmpfs(operand(0)?)),
         "syscall" => emit(&raw_syscall(operand(0)?, &operands[1..])?),
+        "verdicts" => emit(&crate::verdicts::all(number(operand(0)?)?)?),
         "fork-bomb" => emit(&fork_bomb(number(operand(0)?)?)),
         "children" => children(number(operand(0)?)?)?,
         "zombie-reaper" => emit(&reap_orphan()?),
@@ -56,6 +64,7 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "notify" => emit(&outcome(notify(&operands.join("\n")))),
         "notify-barrier" => emit(&outcome(notify_barrier())),
         "connect" => emit(&outcome(UnixStream::connect(operand(0)?).map(drop))),
+        "attack-programs" => emit(&crate::attack::programs(number(operand(0)?)?.unsigned_abs())),
         "hook" => hook(operand(0)?, operand(1)?, &operands[2..])?,
         _ => return Err(format!("unknown action {verb}")),
     }
@@ -191,6 +200,29 @@ fn mount_tmpfs(target: &str) -> Value {
     json!({ "errno": error.map(|e| errno_name(&e)) })
 }
 
+/// Puts a file under fs-verity (Linux 5.4): `FS_IOC_ENABLE_VERITY` with SHA-256 and blocks of 4096 bytes.
+fn seal_by_verity(path: &str) -> std::io::Result<()> {
+    #[repr(C)]
+    #[derive(Default)]
+    struct FsverityEnableArg {
+        version: u32,
+        hash_algorithm: u32,
+        block_size: u32,
+        salt_size: u32,
+        salt: u64,
+        signature_size: u32,
+        reserved1: u32,
+        signature: u64,
+        reserved2: [u64; 11],
+    }
+    let enable = libc::_IOW::<FsverityEnableArg>(b'f'.into(), 133);
+    let file = fs::File::open(path)?;
+    let arg = FsverityEnableArg { version: 1, hash_algorithm: 1, block_size: 4096, ..FsverityEnableArg::default() };
+    // SAFETY: the request reads one structure of that type, which lives across the call.
+    let rc = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&file), enable, &raw const arg) };
+    if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
 /// A system call by name with plain integers: its result, or its errno. With null pointers an allowed call says
 /// EFAULT or EINVAL, a filtered one what the filter says.
 fn raw_syscall(name: &str, args: &[&str]) -> Result<Value, String> {
@@ -214,6 +246,9 @@ fn raw_syscall(name: &str, args: &[&str]) -> Result<Value, String> {
         "setuid" => libc::SYS_setuid,
         "bpf" => libc::SYS_bpf,
         "clone3" => libc::SYS_clone3,
+        "sync" => libc::SYS_sync,
+        "getgid" => libc::SYS_getgid,
+        "getpgrp" => libc::SYS_getpgrp,
         _ => return Err(format!("syscall: unknown name {name}")),
     };
     let mut a = [0i64; 6];
@@ -351,7 +386,7 @@ fn hook(file: &str, name: &str, then: &[&str]) -> Result<(), String> {
     let mut stdin = String::new();
     std::io::stdin().read_to_string(&mut stdin).map_err(|e| format!("stdin: {e}"))?;
     let full = report(&[])?;
-    let kept = ["args", "env", "cwd", "namespaces", "pid", "uids", "fds", "mounts"];
+    let kept = ["args", "env", "cwd", "namespaces", "pid", "uids", "fds", "mounts", "status"];
     let seen: serde_json::Map<String, Value> = kept.iter().map(|k| ((*k).to_owned(), full[*k].clone())).collect();
     let line = json!({ "hook": name, "stdin": stdin, "seen": seen });
     let mut out = OpenOptions::new().append(true).create(true).open(file).map_err(|e| format!("{file}: {e}"))?;

@@ -1,12 +1,16 @@
 //! The probe: the static program that is pid 1 in test containers. Here is the entry and the list of actions;
-//! `report` says what a process sees, `actions` does things to the container. It knows nothing of the harness.
+//! `report` says what a process sees, `actions` does things to the container, `live` goes on for long, `attack` tries to reach the host. It
+//! knows nothing of the harness.
 //!
 //! `probe ACTION [ARG...] [, ACTION [ARG...]]...` runs the actions in order; each prints one line of JSON, except
 //! where its comment says otherwise. The exit status is 0 unless an action sets it, and 99 for a probe error.
 #![no_main]
 
 mod actions;
+mod attack;
+mod live;
 mod report;
+mod verdicts;
 
 use std::io::Write;
 use std::os::raw::{c_char, c_int};

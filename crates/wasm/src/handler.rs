@@ -1,0 +1,184 @@
+//! What all engines have in common: the handler around an engine. Not here: the engines.
+
+use crate::signals;
+use runtime_core::api::handler::{Handler, HandlerProcess, HandlerRequest, HandlerStart, Program};
+use runtime_core::{Context, Error, Result};
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::marker::PhantomData;
+use std::path::Path;
+
+/// Exit status of a program that traps: that of SIGABRT, as the engines' own programs have it.
+const TRAPPED: i32 = 128 + libc::SIGABRT;
+
+/// Directories that the program may reach, by their names in it: all of the container, and the working directory for paths that are relative.
+pub(crate) const PREOPENED: [&str; 2] = ["/", "."];
+
+/// An engine.
+pub(crate) trait Engine: Sized + Send + Sync + 'static {
+    /// Its name.
+    const NAME: &'static str;
+    /// How `--version` calls it.
+    const TAG: &'static str;
+
+    /// In the parent: what is known of the program before anything is made.
+    ///
+    /// # Errors
+    /// Never for want of something that only saves time.
+    fn prepare(request: &HandlerRequest<'_>) -> Result<Self>;
+
+    /// In the child: compiles or checks the program.
+    ///
+    /// # Errors
+    /// It is none, or asks for what the engine does not offer.
+    fn load(&mut self, program: &[u8], command: &Command) -> Result<()>;
+
+    /// In the parent, afterwards: keeps what saves time.
+    ///
+    /// # Errors
+    /// Anything.
+    fn loaded(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// In the child: runs it; the exit status it gave, or the message of what ended it.
+    ///
+    /// # Errors
+    /// A trap, or a program that can't be started.
+    fn run(&mut self, command: &Command) -> std::result::Result<i32, String>;
+}
+
+/// Arguments and environment as WASI has them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Command {
+    pub args: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+impl Command {
+    /// # Errors
+    /// Something is not UTF-8, which WASI demands.
+    fn of(start: &HandlerStart) -> Result<Self> {
+        let text = |s: &OsStr, what: &str| {
+            s.to_str().map(str::to_owned).ok_or_else(|| Error::invalid(format!("{what} `{}` is not UTF-8", s.to_string_lossy())))
+        };
+        let args = start.args.iter().map(|a| text(a, "the argument")).collect::<Result<_>>()?;
+        let pair = |e: &std::ffi::OsString| {
+            let (name, value) = text(e, "the variable")?.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap_or_default();
+            Ok((name, value))
+        };
+        let env = start.env.iter().map(pair).collect::<Result<Vec<_>>>()?;
+        // A name is what can be looked up by; the kernel's own strings without one are nothing to WASI.
+        Ok(Self { args, env: env.into_iter().filter(|(name, _)| !name.is_empty()).collect() })
+    }
+}
+
+/// The handler of an engine.
+pub(crate) struct Wasm<E>(PhantomData<fn() -> E>);
+
+impl<E> Wasm<E> {
+    pub(crate) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<E: Engine> Handler for Wasm<E> {
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        &["wasm"]
+    }
+
+    fn tag(&self) -> &'static str {
+        E::TAG
+    }
+
+    fn program(&self) -> Program {
+        Program::Readable
+    }
+
+    fn prepare(&self, request: &HandlerRequest<'_>) -> Result<Box<dyn HandlerProcess>> {
+        Ok(Box::new(Process { engine: E::prepare(request)?, command: Command::default() }))
+    }
+}
+
+struct Process<E> {
+    engine: E,
+    command: Command,
+}
+
+impl<E: Engine> HandlerProcess for Process<E> {
+    fn load(&mut self, start: &HandlerStart) -> Result<()> {
+        self.command = Command::of(start)?;
+        self.engine.load(&read(&start.program)?, &self.command)
+    }
+
+    fn loaded(&mut self) -> Result<()> {
+        self.engine.loaded()
+    }
+
+    fn run(&mut self, _: &HandlerStart) -> i32 {
+        signals::end_the_first_process();
+        self.engine.run(&self.command).unwrap_or_else(|message| {
+            // Nobody is left to be told of a failure.
+            let _ = writeln!(std::io::stderr(), "{}", message.trim_end());
+            TRAPPED
+        })
+    }
+}
+
+/// Reads a regular file. The look-up found one, but that was a moment ago.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let what = || format!("read `{}`", path.display());
+    let fd = openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    let fd = fd.map_err(std::io::Error::from).context(what)?;
+    let stat = fstat(&fd).map_err(std::io::Error::from).context(what)?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(Error::other(format!("`{}` is not a regular file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    File::from(fd).read_to_end(&mut bytes).context(what)?;
+    Ok(bytes)
+}
+
+/// A module that is no command.
+pub(crate) fn no_start() -> Error {
+    Error::invalid("the module exports no function `_start`")
+}
+
+/// The first lines of an engine's message, on one.
+pub(crate) fn one_line(message: &str) -> String {
+    message.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStringExt;
+
+    #[test]
+    fn arguments_and_environment_are_text() {
+        let start = |env: Vec<&str>| HandlerStart {
+            program: "/x.wasm".into(),
+            args: vec!["x".into(), "-a=ü".into()],
+            env: env.into_iter().map(Into::into).collect(),
+        };
+        let command = Command::of(&start(vec!["A=1=2", "B=", "=C"])).unwrap();
+        assert_eq!(command.args, ["x", "-a=ü"]);
+        assert_eq!(command.env, [("A".into(), "1=2".into()), ("B".into(), String::new())]);
+        let mut bad = start(vec![]);
+        bad.args.push(std::ffi::OsString::from_vec(vec![0xff]));
+        assert_eq!(Command::of(&bad).unwrap_err().to_string(), "the argument `\u{fffd}` is not UTF-8");
+    }
+
+    #[test]
+    fn only_files_are_read() {
+        assert!(read(Path::new("/dev/null")).unwrap_err().to_string().contains("is not a regular file"));
+        assert!(read(Path::new("/nonexistent")).unwrap_err().to_string().contains("No such file"));
+        assert_eq!(one_line("a:\n\n  b\n"), "a: b");
+    }
+}
