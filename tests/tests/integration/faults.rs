@@ -178,9 +178,10 @@ fn seen(c: &Container<'_>, out: &Output) -> BTreeMap<String, Value> {
     let mut report = lines.lines().find_map(|l| serde_json::from_str::<BTreeMap<String, Value>>(l).ok()).unwrap_or_default();
     // Numbers that the kernel gives out, and clocks, which go on.
     report.retain(|key, _| !matches!(key.as_str(), "boottime" | "monotonic" | "namespaces" | "dev"));
-    // What its program has used up so far, and a count of the whole machine.
-    if let Some(status) = report.get_mut("status").and_then(Value::as_object_mut) {
-        status.retain(|key, _| key != "SigQ" && !["Vm", "Rss"].iter().any(|used| key.starts_with(used)) && !key.ends_with("ctxt_switches"));
+    // Each line by itself, without what its program has used up so far and a count of the whole machine.
+    if let Some(Value::Object(status)) = report.remove("status") {
+        let used = |key: &str| key == "SigQ" || ["Vm", "Rss"].iter().any(|start| key.starts_with(start)) || key.ends_with("ctxt_switches");
+        report.extend(status.into_iter().filter(|(key, _)| !used(key)).map(|(key, value)| (format!("status.{key}"), value)));
     }
     for mount in report.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
         mount.as_object_mut().unwrap().retain(|key, _| matches!(key.as_str(), "target" | "root" | "source" | "options" | "super" | "type"));
@@ -216,7 +217,8 @@ fn answered(t: &Test, kind: fn(&Test) -> Container<'_>, errno: Errno, usual: usi
                 let mut now = seen(c, out);
                 now.retain(|key, _| usually.contains_key(key));
                 if now != usually {
-                    let differs: Vec<_> = usually.iter().filter(|(key, value)| now.get(*key) != Some(value)).collect();
+                    let differs = usually.iter().filter(|(key, value)| now.get(*key) != Some(value));
+                    let differs: Vec<_> = differs.map(|(key, value)| format!("{key}: {value}, now {:?}", now.get(key))).collect();
                     strange.push(format!("{what}: the container is another one: {differs:?}\n{}", out.stderr()));
                 }
             }

@@ -48,6 +48,7 @@ fn phrase(step: &Step, m: &Message, detail: &str) -> String {
         Code::Unsafe => format!("{what}: a path leads where it must not (symbolic link or race)"),
         Code::WrongType if copies_link(step) => format!("symlink `{}` already exists with a different content", destination(step)),
         Code::WrongType => format!("{what}: something of another type is in the way"),
+        Code::SignalMask => "sigprocmask".to_owned(),
     }
 }
 

@@ -113,7 +113,7 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
     }
     // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts. A mask,
     // the parent's own or its caller's, is nothing a program expects.
-    let _ = sys::set_signal_mask(&SignalMask::NONE);
+    let unmasked = sys::set_signal_mask(&SignalMask::NONE);
     let mut child = Child {
         wire,
         slots,
@@ -143,6 +143,10 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
         detail_len: 0,
     };
     wire::note(wire.times, 0);
+    if let Err(e) = unmasked {
+        child.report(0, Fail::new(e.0, Code::SignalMask));
+        sys::exit(1);
+    }
     for (index, step) in steps.iter().enumerate() {
         if let Err(fail) = child.step(index, step) {
             child.report(child.blamed.unwrap_or(index), fail);
@@ -301,7 +305,7 @@ impl Child<'_> {
 
 /// Descriptors are closed by execve; only where a container has so many mounts that numbers run high are they closed one by one.
 fn done_with(fd: RawFd) {
-    const MANY: RawFd = 128;
+    const MANY: RawFd = 64;
     if fd >= MANY {
         sys::close(fd);
     }

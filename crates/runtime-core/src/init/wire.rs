@@ -107,10 +107,12 @@ pub(crate) enum Code {
     Unsafe,
     /// An object of another kind is in the way.
     WrongType,
+    /// Before the first step: the signal mask could not be emptied.
+    SignalMask,
 }
 
 const KINDS: [Kind; 7] = [Kind::Failed, Kind::Unshared, Kind::Forked, Kind::Mounted, Kind::Listening, Kind::Ready, Kind::Go];
-const CODES: [Code; 12] = [
+const CODES: [Code; 13] = [
     Code::Plain,
     Code::HookStatus,
     Code::HookSignal,
@@ -123,6 +125,7 @@ const CODES: [Code; 12] = [
     Code::Detail,
     Code::Unsafe,
     Code::WrongType,
+    Code::SignalMask,
 ];
 
 /// A message; plain bytes on the wire.

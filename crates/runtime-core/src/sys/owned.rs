@@ -51,9 +51,9 @@ pub(crate) fn memory_file(bytes: &[u8]) -> Result<File> {
 pub(crate) fn inherit_little(command: &mut std::process::Command) {
     use std::os::unix::process::CommandExt;
     let mark = || {
-        let _ = super::close_from(3, true);
-        let _ = super::set_signal_mask(&SignalMask::NONE);
-        Ok(())
+        super::close_from(3, true)
+            .and_then(|()| super::set_signal_mask(&SignalMask::NONE))
+            .map_err(|e| std::io::Error::from_raw_os_error(e.0))
     };
     // SAFETY: the closure makes nothing but system calls, which is all right between fork and exec, and touches no memory of the parent's.
     unsafe { command.pre_exec(mark) };
