@@ -36,11 +36,14 @@
 mod command;
 mod console;
 mod container;
+pub mod daemon;
 pub mod executable;
 pub mod filter;
+pub mod image;
 mod leftovers;
 pub mod listener;
 mod place;
+pub mod podman;
 mod probe;
 mod report;
 pub mod resctrl;

@@ -122,6 +122,15 @@ impl Place {
         self.systemd && socket.is_some_and(|path| path.exists())
     }
 
+    /// Whether the kernel has what engines make networks of. Modules that are not loaded yet count.
+    pub fn bridges(&self) -> bool {
+        let loads = |module: &str| {
+            let _starting = crate::executable::starting();
+            Command::new("modprobe").args(["--quiet", module]).stdin(Stdio::null()).status().is_ok_and(|status| status.success())
+        };
+        self.root && ["bridge", "veth", "nft_chain_nat", "nft_masq", "nft_compat", "xt_addrtype"].iter().all(|module| loads(module))
+    }
+
     /// Whether a program is in $PATH.
     pub fn tool(name: &str) -> bool {
         let path = std::env::var_os("PATH").unwrap_or_default();

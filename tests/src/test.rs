@@ -44,6 +44,8 @@ pub enum Need {
     V1,
     /// A program in $PATH.
     Tool(&'static str),
+    /// Network bridges and netfilter in the kernel.
+    Bridges,
     /// A running systemd with its bus: the system's for root, otherwise the user's.
     Systemd,
     /// A kernel that makes a mount namespace of a tree (OPEN_TREE_NAMESPACE, 7.0).
@@ -98,6 +100,10 @@ impl Need {
             ),
             Need::Tool(name) => here(Place::tool(name), format!("needs the program {name} (install it)")),
             Need::Systemd => here(place.systemd_bus(), "needs a running systemd with its bus (covered by cargo xtask vm test)".into()),
+            Need::Bridges => here(
+                place.bridges(),
+                "needs a kernel with bridges and netfilter (covered by the full lane of cargo xtask vm test)".into(),
+            ),
             Need::Criu => here(place.root && criu(), "needs a CRIU that works here (covered by cargo xtask vm test)".into()),
             Need::TreeNamespaces => here(
                 place.tree_namespaces,

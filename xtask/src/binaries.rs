@@ -13,10 +13,12 @@ use crate::store::workspace;
 const STATIC: &str = "-C target-feature=+crt-static";
 const TESTS: &str = "pinnace-tests";
 
-/// The programs of the integration suite.
+/// The programs of the tests of behaviour.
 pub struct Suite {
-    /// The test programs: name, path.
-    pub tests: Vec<(String, PathBuf)>,
+    /// The integration tests.
+    pub integration: PathBuf,
+    /// The tests of engines, for the test machines.
+    pub engines: PathBuf,
     /// The static program that test containers run.
     pub probe: PathBuf,
     /// The helper that shows a command another cgroup layout.
@@ -109,7 +111,7 @@ pub fn unit_tests(packages: &[String]) -> Result<Vec<TestProgram>> {
     Ok(built.map(test).collect())
 }
 
-/// The integration suite and its helpers. With `all`, cargo is asked for the whole workspace, whose packages share their
+/// The tests of behaviour and their helpers. With `all`, cargo is asked for the whole workspace, whose packages share their
 /// dependencies' features and so what was built for the unit tests; the suite alone needs fewer of them.
 pub fn suite(all: bool) -> Result<Suite> {
     let probe = probe()?;
@@ -117,13 +119,12 @@ pub fn suite(all: bool) -> Result<Suite> {
     let mut built = build(arguments, Build::Plain)?;
     let directory = workspace().join("tests");
     built.retain(|program| program.directory == directory);
-    let tests = built.iter().filter(|program| program.test && program.kind == "test");
-    let tests: Vec<_> = tests.map(|program| (program.name.clone(), program.path.clone())).collect();
-    if tests.is_empty() {
-        bail!("cargo built no tests of {TESTS}");
-    }
+    let test = |name: &str| {
+        let found = built.iter().find(|program| program.test && program.kind == "test" && program.name == name);
+        Ok::<_, anyhow::Error>(found.with_context(|| format!("cargo built no tests {name} of {TESTS}"))?.path.clone())
+    };
     // cargo builds the ordinary programs of a package with its tests.
-    Ok(Suite { tests, probe, in_view: one(&built, "in-view")? })
+    Ok(Suite { integration: test("integration")?, engines: test("engines")?, probe, in_view: one(&built, "in-view")? })
 }
 
 struct Program {

@@ -256,6 +256,7 @@ const INHERENT: [(&str, &[&str], &str); 6] = [
 /// cannot reach by itself.
 const DETACHED: &[&str] = &[
     "checkpoint_rpc::every_option_of_restore_is_its_field",
+    "child_memory::exec_child_allocates_nothing",
     "idmapped::",
     "live_mounts::",
     "mounts::what_belongs_to_another_namespace_is_bound_from_the_host",
@@ -285,41 +286,39 @@ fn suite(runner: &Runner, programs: &Programs, view: Option<&str>, without: Opti
         }
         return part.finish(start);
     }
-    for (_, path) in &programs.suite.tests {
-        let mut command = match view {
-            None if without.is_some() => {
-                let calls = without.unwrap_or_default();
-                let mut command = Command::new(&programs.suite.in_view);
-                command.args(["host", "--without", calls, "--"]).arg(path);
-                for (_, tests, reason) in INHERENT.iter().filter(|(call, ..)| call.is_empty() || calls.split(',').any(|name| name == *call))
-                {
-                    command.args(tests.iter().flat_map(|test| ["--skip", test]));
-                    tests.iter().for_each(|test| part.skip(test, reason));
-                }
-                command
+    let path = &programs.suite.integration;
+    let mut command = match view {
+        None if without.is_some() => {
+            let calls = without.unwrap_or_default();
+            let mut command = Command::new(&programs.suite.in_view);
+            command.args(["host", "--without", calls, "--"]).arg(path);
+            for (_, tests, reason) in INHERENT.iter().filter(|(call, ..)| call.is_empty() || calls.split(',').any(|name| name == *call)) {
+                command.args(tests.iter().flat_map(|test| ["--skip", test]));
+                tests.iter().for_each(|test| part.skip(test, reason));
             }
-            Some(view) => {
-                let mut command = Command::new(&programs.suite.in_view);
-                command.args([view, "--"]).arg(path);
-                command
-            }
-            None => Command::new(path),
-        };
-        command.current_dir(workspace().join("tests")).env("CARGO_MANIFEST_DIR", workspace().join("tests"));
-        command.env_remove("RUNTIME").env(programs.runtime.0, &programs.runtime.1);
-        command.env("PINNACE_PROBE", &programs.suite.probe).env("PINNACE_IN_VIEW", &programs.suite.in_view);
-        if let Some(debian) = &programs.debian {
-            command.env("PINNACE_DEBIAN_ROOT", debian);
+            command
         }
-        if let Some(trap) = &programs.trap {
-            command.env("PINNACE_TRAP_BIN", trap);
+        Some(view) => {
+            let mut command = Command::new(&programs.suite.in_view);
+            command.args([view, "--"]).arg(path);
+            command
         }
-        if let Some(krun) = &programs.krun {
-            command.env("PINNACE_KRUN_BIN", krun);
-            command.env("PINNACE_PLUGINS_BIN", krun);
-        }
-        runner.libtest(command, &log, &mut part);
+        None => Command::new(path),
+    };
+    command.current_dir(workspace().join("tests")).env("CARGO_MANIFEST_DIR", workspace().join("tests"));
+    command.env_remove("RUNTIME").env(programs.runtime.0, &programs.runtime.1);
+    command.env("PINNACE_PROBE", &programs.suite.probe).env("PINNACE_IN_VIEW", &programs.suite.in_view);
+    if let Some(debian) = &programs.debian {
+        command.env("PINNACE_DEBIAN_ROOT", debian);
     }
+    if let Some(trap) = &programs.trap {
+        command.env("PINNACE_TRAP_BIN", trap);
+    }
+    if let Some(krun) = &programs.krun {
+        command.env("PINNACE_KRUN_BIN", krun);
+        command.env("PINNACE_PLUGINS_BIN", krun);
+    }
+    runner.libtest(command, &log, &mut part);
     part.finish(start)
 }
 

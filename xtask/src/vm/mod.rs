@@ -1,4 +1,4 @@
-//! The test machines: `cargo xtask vm build|check|run|shell|test`.
+//! The test machines: `cargo xtask vm build|check|run|shell|test|engines`.
 //!
 //! Here: the command line. Not here: building (`image.rs`, `kernel.rs`, `agent.rs`), starting (`qemu.rs`, `uml.rs`) and
 //! speaking to a machine (`machine.rs`).
@@ -32,6 +32,7 @@ usage: cargo xtask vm build [--kernel stable|backports]
        cargo xtask vm shell [OPTIONS] [[--] COMMAND [ARG]...]
        cargo xtask vm test [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...
                            [--runtime pinnace|crun]... [FILTER]...
+       cargo xtask vm engines [the same]
 
   --lane fast|full              user-mode-linux (default) or QEMU
   --kernel stable|backports     kernel of the full lane
@@ -54,7 +55,8 @@ pub fn run(args: &[String]) -> Result<u8> {
         "check" if rest.is_empty() => check::run(),
         "run" => run_command(&parse(rest)?),
         "shell" => shell(&parse(rest)?),
-        "test" => suite::run(rest),
+        "test" => suite::run(suite::Which::Integration, rest),
+        "engines" => suite::run(suite::Which::Engines, rest),
         other => bail!("unknown command vm {other}\n{USAGE}"),
     }
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask vm test`: the integration suite in the test machines, as root and as an unprivileged user, with pinnace
-//! and with the image's crun.
+//! `cargo xtask vm test` and `vm engines`: the integration suite, and the tests of engines, in the test machines, as root and as an
+//! unprivileged user, with pinnace and with the image's crun.
 //!
 //! The fast lane runs everything; the full lane runs what the fast lane had to skip because it lacks something (a
 //! controller, CRIU), or everything too. Each lane is booted once. What only holds without CAP_SYS_RESOURCE is run as a root
@@ -16,15 +16,15 @@ use anyhow::{Context, Result, bail};
 use vm_agent::Request;
 
 use super::image::USER;
-use super::kernel::Which;
+use super::kernel::Which as Kernel;
 use super::machine::{Ending, Ground, Lane, Machine, Share};
 use super::tally::{self, Outcome, Reader, Role, Tally};
 use crate::binaries;
 use crate::contain::Interrupted;
 use crate::store::{Progress, Scratch, Store, execute, workspace};
 
-const USAGE: &str = "usage: cargo xtask vm test [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...\n\
-                     \x20                         [--runtime pinnace|crun]... [FILTER]...";
+const USAGE: &str = "usage: cargo xtask vm test|engines [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...\n\
+                     \x20                                  [--runtime pinnace|crun]... [FILTER]...";
 /// Where the programs are in the guest: shared, and copied to memory, because a shared file is slow to execute.
 const SHARED: &str = "/mnt/suite";
 const STAGE: &str = "/run/suite";
@@ -43,13 +43,22 @@ const THOROUGH: [&str; 2] = ["PINNACE_RACE_SECONDS", "PINNACE_FAULT_STEP"];
 /// One run of a program of tests may take so long.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// Which tests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// The integration suite, and the tests of the cgroup crate.
+    Integration,
+    /// Those of engines.
+    Engines,
+}
+
 /// What to run.
 struct Options {
     /// `None`: the fast lane, then on the full one what the fast one lacks.
     lane: Option<Lane>,
     /// Everything in both lanes.
     all: bool,
-    which: Which,
+    which: Kernel,
     users: Vec<String>,
     runtimes: Vec<String>,
     filters: Vec<String>,
@@ -65,14 +74,14 @@ struct Program {
     calls: bool,
 }
 
-/// Entry of `cargo xtask vm test`.
-pub fn run(args: &[String]) -> Result<u8> {
+/// Entry of `cargo xtask vm test` and `vm engines`.
+pub fn run(which: Which, args: &[String]) -> Result<u8> {
     let options = parse(args)?;
     let progress = Progress::start();
     let store = Store::open()?;
     progress.say("build the suite");
     let stage = store.scratch()?;
-    let programs = fill_stage(&stage, &options.runtimes)?;
+    let programs = fill_stage(&stage, which, &options.runtimes)?;
     let mut session = Session { store: &store, progress: &progress, stage: &stage, programs: &programs, results: Vec::new() };
     match options.lane {
         Some(lane) => session.lane(lane, &options, None)?,
@@ -85,7 +94,8 @@ pub fn run(args: &[String]) -> Result<u8> {
         }
     }
     let good = tally::report(&session.results);
-    let complete = options.lane.is_none()
+    let complete = which == Which::Integration
+        && options.lane.is_none()
         && options.filters.is_empty()
         && options.users.len() == 2
         && options.runtimes.contains(&"pinnace".to_owned());
@@ -117,7 +127,7 @@ fn host_skips() -> Result<BTreeMap<String, String>> {
 
 fn parse(args: &[String]) -> Result<Options> {
     let mut options =
-        Options { lane: None, all: false, which: Which::Stable, users: Vec::new(), runtimes: Vec::new(), filters: Vec::new() };
+        Options { lane: None, all: false, which: Kernel::Stable, users: Vec::new(), runtimes: Vec::new(), filters: Vec::new() };
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
         let mut value = || rest.next().map(String::as_str).with_context(|| format!("{arg} needs a value\n{USAGE}"));
@@ -153,15 +163,18 @@ fn parse(args: &[String]) -> Result<Options> {
 }
 
 /// Builds what the machines need and lays it on the stage.
-fn fill_stage(stage: &Scratch, runtimes: &[String]) -> Result<Vec<Program>> {
+fn fill_stage(stage: &Scratch, which: Which, runtimes: &[String]) -> Result<Vec<Program>> {
     let suite = binaries::suite(false)?;
-    let mut programs: Vec<Program> = Vec::new();
-    for (name, path) in suite.tests {
-        programs.push(Program { prefix: String::new(), file: name, path, calls: true });
+    let program = |file: &str, path: PathBuf| Program { prefix: String::new(), file: file.into(), path, calls: true };
+    let mut programs = vec![match which {
+        Which::Integration => program("integration", suite.integration),
+        Which::Engines => program("engines", suite.engines),
+    }];
+    if which == Which::Integration {
+        let own = binaries::unit_tests(&[CGROUPS.0.to_owned()])?.into_iter().find(|program| program.name == CGROUPS.1);
+        let own = own.with_context(|| format!("cargo built no {}", CGROUPS.1))?;
+        programs.push(Program { prefix: format!("{}: ", own.name), file: own.name.replace('/', "-"), path: own.path, calls: false });
     }
-    let own = binaries::unit_tests(&[CGROUPS.0.to_owned()])?.into_iter().find(|program| program.name == CGROUPS.1);
-    let own = own.with_context(|| format!("cargo built no {}", CGROUPS.1))?;
-    programs.push(Program { prefix: format!("{}: ", own.name), file: own.name.replace('/', "-"), path: own.path, calls: false });
     let mut files: Vec<(&str, &Path)> = programs.iter().map(|program| (program.file.as_str(), program.path.as_path())).collect();
     files.extend([("probe", suite.probe.as_path()), ("in-view", suite.in_view.as_path())]);
     let wanted = runtimes.iter().any(|name| name == "pinnace");
@@ -308,7 +321,8 @@ impl Session<'_> {
 
     fn log(&self, place: &str, role: &Role) -> Result<File> {
         let lane = place.split(',').next().unwrap_or(place);
-        let path: PathBuf = self.store.dir("logs")?.join(format!("test-{lane}-{}-{}.log", role.runtime, role.user));
+        let tests = self.programs.first().map_or("test", |program| &program.file);
+        let path: PathBuf = self.store.dir("logs")?.join(format!("{tests}-{lane}-{}-{}.log", role.runtime, role.user));
         File::create(&path).with_context(|| format!("create {}", path.display()))
     }
 
