@@ -53,10 +53,16 @@ impl Podman {
 
     /// The options that make it this podman.
     pub fn options(&self) -> Vec<String> {
+        let mut options = self.places();
+        options.extend(["--runtime".to_owned(), path(&self.runtime)]);
+        options
+    }
+
+    /// The same without the runtime.
+    fn places(&self) -> Vec<String> {
         let dir = self.test.dir();
         let places = [("--root", "graph"), ("--runroot", "run"), ("--tmpdir", "tmp")];
         let mut options: Vec<String> = places.iter().flat_map(|(o, name)| [(*o).to_owned(), path(&dir.join(name))]).collect();
-        options.extend(["--runtime".to_owned(), path(&self.runtime)]);
         let manager = if self.manager == Manager::Systemd { "systemd" } else { "cgroupfs" };
         options.extend(["--cgroup-manager".to_owned(), manager.to_owned()]);
         options
@@ -66,6 +72,13 @@ impl Podman {
     pub fn call(&self, args: &[&str]) -> Invocation {
         let mut call = self.test.bare();
         call.args(&self.options()).args(args).env("CONTAINERS_CONF", self.test.dir().join("containers.conf"));
+        call
+    }
+
+    /// A call in which podman chooses the runtime.
+    pub fn call_of_default(&self, args: &[&str]) -> Invocation {
+        let mut call = self.test.bare();
+        call.args(&self.places()).args(args).env("CONTAINERS_CONF", self.test.dir().join("containers.conf"));
         call
     }
 

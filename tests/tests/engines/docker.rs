@@ -49,17 +49,14 @@ fn a_bridge() {
 fn processes(docker: &Docker) {
     docker.run(&[], "exit 7").code(7);
     docker.run(&[], "sh -c 'kill -KILL $$'; exit $?").code(137);
-    let run = |program: &str| docker.call(&["run", "--rm", "--network=none", "probe", program]).output();
-    run("/no/such/program").code(127).says("/no/such/program");
-    run("/bin/no-program").code(126);
-    run("/etc").code(126);
+    cannot_be_run(docker);
     let out = docker.run(&[], "echo out; echo err >&2").code(0);
     assert_eq!((out.stdout().trim(), out.stderr().trim()), ("out", "err"));
     docker.detached("one", &["--env=A=1"], "sleep 1000");
     assert_eq!(docker.exec("one", "echo $A"), "1");
     docker.call(&["exec", "one", "sh", "-c", "exit 9"]).output().code(9);
-    docker.call(&["exec", "one", "/no/such/program"]).output().code(127);
-    docker.call(&["exec", "one", "/bin/no-program"]).output().code(126);
+    let exec = |program: &str| docker.call(&["exec", "one", program]).output().status();
+    assert_eq!(["/no/such/program", "/bin/no-program", "/etc"].map(exec), [127, 126, 126]);
     let out = docker.call(&["exec", "--user=guest", "--env=B=2", "--workdir=/tmp", "one", "sh", "-c", "id -u; pwd; echo $A $B"]).ok();
     assert_eq!(out.stdout().trim(), "1000\n/tmp\n1 2");
     let (mut pty, side) = Pty::open(33, 101);
@@ -72,6 +69,21 @@ fn processes(docker: &Docker) {
     let top = docker.call(&["top", "one"]).ok().stdout();
     assert!(top.contains("sleep 1000"), "{top}");
     docker.call(&["rm", "--force", "one"]).ok();
+}
+
+/// The client knows the reason by runc's words alone and says 125; the daemon knows crun's, too.
+fn cannot_be_run(docker: &Docker) {
+    let codes = |program: &str| {
+        let run = docker.call(&["run", "--rm", "--network=none", "probe", program]).output();
+        assert!(run.stderr().contains(program), "{run}");
+        docker.call(&["create", "--name=wrong", "--network=none", "probe", program]).ok();
+        docker.call(&["start", "wrong"]).output().failed();
+        let kept = docker.inspect("wrong", "{{.State.ExitCode}}");
+        docker.call(&["rm", "wrong"]).ok();
+        (run.status(), kept)
+    };
+    let all = ["/no/such/program", "/bin/no-program", "/etc"].map(codes);
+    assert_eq!(all.map(|(run, kept)| format!("{run} {kept}")), ["125 127", "126 126", "126 126"]);
 }
 
 fn lives(docker: &Docker) {

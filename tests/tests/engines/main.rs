@@ -5,11 +5,13 @@ mod containerd;
 mod cri;
 mod cri_client;
 mod docker;
+mod packages;
 mod podman_files;
 mod podman_life;
 mod podman_limits;
 mod podman_pods;
 mod podman_run;
+mod podman_wasm;
 
 /// Tests that are run with each manager of cgroups: `NAME::by_systemd`, `NAME::by_files`. Each is a function of a [`harness::podman::Podman`];
 /// after its name may come what else it needs.

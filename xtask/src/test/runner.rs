@@ -26,7 +26,7 @@ pub struct Runner {
 impl Runner {
     /// A runner that logs below cargo's target directory and passes `filters` to libtest.
     pub fn new(verbose: bool, filters: &[String]) -> Result<Runner> {
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir));
+        let target = crate::store::target();
         let logs = target.join("test-logs");
         fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
         Ok(Runner { logs, verbose, filters: filters.to_vec(), progress: Progress::start() })

@@ -21,7 +21,7 @@ use super::machine::{Ending, Ground, Lane, Machine, Share};
 use super::tally::{self, Outcome, Reader, Role, Tally};
 use crate::binaries;
 use crate::contain::Interrupted;
-use crate::store::{Progress, Scratch, Store, execute, workspace};
+use crate::store::{Progress, Scratch, Store, execute, target, workspace};
 
 const USAGE: &str = "usage: cargo xtask vm test|engines [--all] [--lane fast|full] [--kernel stable|backports] [--user root|tester]...\n\
                      \x20                                  [--runtime pinnace|crun]... [FILTER]...";
@@ -38,6 +38,9 @@ const CRUN: &str = "/usr/bin/crun";
 const CONFINED: &str = "confined";
 /// The package whose own tests need real cgroups, and its test program.
 const CGROUPS: (&str, &str) = ("pinnace-cgroup-fs", "cgroup-fs/real");
+/// What tests of engines use where it has been made: by what variable they know it, where it is below cargo's directory, its name on the stage.
+const EXTRAS: [(&str, &str, &str); 2] =
+    [("PINNACE_HANDLERS", "handlers/pinnace-handlers", "pinnace-handlers"), ("PINNACE_DEB", "dist/out/*.deb", "pinnace.deb")];
 /// How thorough the suite is: how long its races last, seconds; at every how manieth system call its faults strike.
 const THOROUGH: [&str; 2] = ["PINNACE_RACE_SECONDS", "PINNACE_FAULT_STEP"];
 /// One run of a program of tests may take so long.
@@ -105,7 +108,7 @@ pub fn run(which: Which, args: &[String]) -> Result<u8> {
 
 /// The tests that `cargo xtask test` could run nowhere on this machine, with its reasons; nothing if it has not run.
 fn host_skips() -> Result<BTreeMap<String, String>> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), |dir| workspace().join(dir));
+    let target = target();
     let read = |file: &str| -> Result<Option<BTreeMap<String, String>>> {
         let file = target.join("test-logs").join(file);
         if !file.with_extension("log").exists() {
@@ -177,6 +180,8 @@ fn fill_stage(stage: &Scratch, which: Which, runtimes: &[String]) -> Result<Vec<
     }
     let mut files: Vec<(&str, &Path)> = programs.iter().map(|program| (program.file.as_str(), program.path.as_path())).collect();
     files.extend([("probe", suite.probe.as_path()), ("in-view", suite.in_view.as_path())]);
+    let extras = if which == Which::Engines { extras()? } else { Vec::new() };
+    files.extend(extras.iter().map(|(name, path)| (*name, path.as_path())));
     let wanted = runtimes.iter().any(|name| name == "pinnace");
     let built = if wanted { Some((binaries::pinnace()?, binaries::trap()?)) } else { None };
     if let Some((pinnace, trap)) = &built {
@@ -186,9 +191,30 @@ fn fill_stage(stage: &Scratch, which: Which, runtimes: &[String]) -> Result<Vec<
         let place = stage.join(name);
         fs::copy(path, &place).with_context(|| format!("copy {}", path.display()))?;
         fs::set_permissions(&place, fs::Permissions::from_mode(0o755))?;
-        execute(Command::new("strip").arg(&place)).with_context(|| format!("strip {name}"))?;
+        if path.extension().is_none_or(|extension| extension != "deb") {
+            execute(Command::new("strip").arg(&place)).with_context(|| format!("strip {name}"))?;
+        }
     }
     Ok(programs)
+}
+
+/// Those of [`EXTRAS`] that have been made: the name on the stage, the file.
+fn extras() -> Result<Vec<(&'static str, PathBuf)>> {
+    let mut found = Vec::new();
+    for (_, place, name) in EXTRAS {
+        let path = target().join(place);
+        match place.strip_suffix("/*.deb") {
+            None if path.is_file() => found.push((name, path)),
+            Some(directory) if target().join(directory).is_dir() => {
+                let entries = fs::read_dir(target().join(directory)).with_context(|| format!("list {directory}"))?;
+                let packages =
+                    entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|extension| extension == "deb"));
+                found.extend(packages.max().map(|package| (name, package)));
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 /// The tests that a role could not run for lack of something, by their full names.
@@ -289,7 +315,11 @@ impl Session<'_> {
                 continue;
             }
             let skips = format!("/tmp/pinnace-skips-{}", outcome.role.user);
-            let request = request(program, &outcome.role, &skips, chosen.as_deref(), filters);
+            let mut request = request(program, &outcome.role, &skips, chosen.as_deref(), filters);
+            if outcome.role.runtime == "pinnace" {
+                let extras = EXTRAS.iter().filter(|(.., name)| self.stage.join(name).exists());
+                request.environment.extend(extras.map(|(key, _, name)| ((*key).to_owned(), format!("{STAGE}/{name}"))));
+            }
             let mut tally = Tally::default();
             let mut reader = Reader::new(&mut tally, &log);
             let ending = machine.run(&request, Some(LIMIT), &mut |stream, bytes| reader.take(stream, bytes));
