@@ -10,6 +10,7 @@ mod conformance;
 mod contain;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod handlers;
 mod host;
