@@ -8,8 +8,11 @@ use std::path::Path;
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use super::layout::{ENTRIES, LINKS, Source};
+use super::layout::{ENTRIES, Source};
 use crate::store::{files_below, workspace};
+
+/// Names of the program by which engines choose a handler: links to it, installed with `pinnace-handlers` (docs/packaging.md).
+const LINKS: [&str; 2] = ["pinnace-wasm", "pinnace-krun"];
 
 /// The runtimes that files here name, and where packages put the program of each.
 fn installed() -> BTreeSet<String> {

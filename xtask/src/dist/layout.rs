@@ -1,5 +1,15 @@
-//! What a package of pinnace installs: one table, from which the tarballs are made and which the metadata for the .deb and the .rpm in
-//! `crates/cli/Cargo.toml` must equal; and the names under which engines find the program. Not here: making any of it.
+//! What a package of pinnace installs: one table, of which a directory is made that tarballs, .deb and .rpm are packed from. Not here: packing, and
+//! `crates/cli/Cargo.toml`, whose metadata say where that directory's parts go.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use super::build::Build;
+use crate::store::remove;
 
 /// Where a file of a package comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -8,9 +18,7 @@ pub enum Source {
     Program,
     /// What the program's own command line tells: a file of the directory of man pages and completions.
     Generated(&'static str),
-    /// All of those in a directory of it.
-    GeneratedDir(&'static str),
-    /// A file of the project, relative to its root.
+    /// A file of the project, relative to its root; for both `*` stands for all names, before a suffix or none.
     Project(&'static str),
 }
 
@@ -28,15 +36,17 @@ const fn file(source: Source, to: &'static str) -> Entry {
     Entry { source, to, mode: 0o644 }
 }
 
-/// Every file of a package but its list of licences, which the formats make in ways of their own.
-pub const ENTRIES: [Entry; 14] = [
+/// Every file of a package. A .deb gets its copyright file and a .rpm its licence's name beside.
+pub const ENTRIES: [Entry; 16] = [
     Entry { source: Source::Program, to: "bin/pinnace", mode: 0o755 },
-    file(Source::GeneratedDir("man"), "share/man/man1/"),
+    file(Source::Generated("man/*"), "share/man/man1/"),
     file(Source::Generated("completions/pinnace"), "share/bash-completion/completions/"),
     file(Source::Generated("completions/_pinnace"), "share/zsh/site-functions/"),
     file(Source::Generated("completions/pinnace.fish"), "share/fish/vendor_completions.d/"),
     file(Source::Project("README.md"), "share/doc/pinnace/"),
     file(Source::Project("CHANGELOG.md"), "share/doc/pinnace/"),
+    file(Source::Project("LICENSE-APACHE"), "share/doc/pinnace/"),
+    file(Source::Project("LICENSE-MIT"), "share/doc/pinnace/"),
     file(Source::Project("docs/*.md"), "share/doc/pinnace/docs/"),
     file(Source::Project("dist/containers/*"), "share/pinnace/engines/containers/"),
     file(Source::Project("dist/containerd/*"), "share/pinnace/engines/containerd/"),
@@ -46,12 +56,76 @@ pub const ENTRIES: [Entry; 14] = [
     file(Source::Project("dist/nomad/*"), "share/pinnace/engines/nomad/"),
 ];
 
-/// Names of the program by which engines choose a handler: links to it, installed with `pinnace-handlers` (docs/packaging.md).
-pub const LINKS: [&str; 2] = ["pinnace-wasm", "pinnace-krun"];
+/// A file as a package has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Staged {
+    /// Where it lies.
+    pub file: PathBuf,
+    /// Path below the prefix.
+    pub to: String,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// Lays out all files of a package in `stage`, with their modes and one time, and gives them sorted by path.
+///
+/// # Errors
+/// A file of the table is missing, or two have one path.
+pub fn stage(build: &Build, program: &Path, paperwork: &Path, stage: &Path) -> Result<Vec<Staged>> {
+    remove(stage)?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_secs(build.epoch);
+    let mut all = Vec::new();
+    for entry in ENTRIES {
+        let sources = match entry.source {
+            Source::Program => vec![program.to_path_buf()],
+            Source::Generated(pattern) => matching(paperwork, pattern)?,
+            Source::Project(pattern) => matching(&build.source, pattern)?,
+        };
+        for source in sources {
+            let name = source.file_name().and_then(|name| name.to_str()).with_context(|| format!("the name of {}", source.display()))?;
+            let to = if entry.to.ends_with('/') { format!("{}{name}", entry.to) } else { entry.to.to_owned() };
+            let file = stage.join(&to);
+            let parent = file.parent().unwrap_or(stage);
+            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+            if file.exists() {
+                bail!("two files of the package are called {to}");
+            }
+            fs::copy(&source, &file).with_context(|| format!("copy {} to {}", source.display(), file.display()))?;
+            let opened = File::options().write(true).open(&file).with_context(|| format!("open {}", file.display()))?;
+            opened.set_permissions(Permissions::from_mode(entry.mode)).with_context(|| format!("set the mode of {}", file.display()))?;
+            opened.set_times(FileTimes::new().set_modified(time)).with_context(|| format!("set the time of {}", file.display()))?;
+            all.push(Staged { file, to, mode: entry.mode });
+        }
+    }
+    all.sort_by(|a, b| a.to.cmp(&b.to));
+    Ok(all)
+}
+
+/// The files that a pattern of the table means, sorted; at least one.
+fn matching(root: &Path, pattern: &str) -> Result<Vec<PathBuf>> {
+    let Some((dir, suffix)) = pattern.split_once('*') else {
+        return Ok(vec![root.join(pattern)]);
+    };
+    let dir = root.join(dir);
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_string_lossy().ends_with(suffix) {
+            found.push(entry.path());
+        }
+    }
+    if found.is_empty() {
+        bail!("{} has no files {pattern}", root.display());
+    }
+    found.sort();
+    Ok(found)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::workspace;
+    use serde_json::Value;
     use std::collections::BTreeSet;
 
     #[test]
@@ -62,5 +136,87 @@ mod tests {
             assert!(seen.insert((entry.to, format!("{:?}", entry.source))), "{}", entry.to);
             assert_eq!(entry.mode == 0o755, entry.source == Source::Program, "{}", entry.to);
         }
+    }
+
+    /// The metadata for cargo-deb and cargo-generate-rpm.
+    fn metadata() -> Value {
+        let manifest = fs::read_to_string(workspace().join("crates/cli/Cargo.toml")).expect("the manifest is there");
+        let manifest: Value = toml::from_str(&manifest).expect("TOML");
+        manifest["package"]["metadata"].clone()
+    }
+
+    /// Parts of the staged directory with their place in the system and their mode, in the words of both tools: source, destination, mode.
+    fn parts(assets: &Value, key: [&str; 3]) -> Vec<(String, String, String)> {
+        let text = |asset: &Value, n: usize| asset[n].as_str().or(asset[key[n]].as_str()).expect("a word").to_owned();
+        let files = assets.as_array().expect("a list").iter().filter(|asset| asset["dir"].is_null());
+        files.map(|asset| (text(asset, 0), text(asset, 1), text(asset, 2))).collect()
+    }
+
+    #[test]
+    fn both_packages_take_all_that_is_staged_to_its_place() {
+        let metadata = metadata();
+        let deb = parts(&metadata["deb"]["assets"], ["source", "dest", "mode"]);
+        let rpm = parts(&metadata["generate-rpm"]["assets"], ["source", "dest", "mode"]);
+        for (parts, root) in [(deb, ""), (rpm, "/")] {
+            for entry in ENTRIES {
+                let takes = |(source, to, mode): &&(String, String, String)| {
+                    let below = source.strip_prefix("target/release/package/").and_then(|source| source.split('*').next()).expect("staged");
+                    entry.to.starts_with(below)
+                        && to.as_str() == format!("{root}usr/{below}")
+                        && u32::from_str_radix(mode, 8) == Ok(entry.mode)
+                };
+                assert_eq!(parts.iter().filter(takes).count(), 1, "{} in {parts:?}", entry.to);
+            }
+            for (source, ..) in &parts {
+                let below = source.strip_prefix("target/release/package/").and_then(|source| source.split('*').next()).expect("staged");
+                assert!(ENTRIES.iter().any(|entry| entry.to.starts_with(below)), "nothing is staged for {source}");
+            }
+        }
+    }
+
+    /// What rpm does not know as the package's own, it leaves behind.
+    #[test]
+    fn the_rpm_owns_its_directories() {
+        let metadata = metadata();
+        let assets = metadata["generate-rpm"]["assets"].as_array().expect("a list").clone();
+        let owned: BTreeSet<&str> = assets.iter().filter(|asset| asset["dir"] == true).filter_map(|asset| asset["dest"].as_str()).collect();
+        let mut own = BTreeSet::new();
+        for entry in ENTRIES {
+            // A trailing slash is no part of a path.
+            let mut dir = Some(Path::new(entry.to)).filter(|_| entry.to.ends_with('/')).or(Path::new(entry.to).parent());
+            while let Some(path) = dir.filter(|path| path.components().any(|part| part.as_os_str() == "pinnace")) {
+                own.insert(format!("/usr/{}", path.display().to_string().trim_end_matches('/')));
+                dir = path.parent();
+            }
+        }
+        assert_eq!(owned, own.iter().map(String::as_str).collect());
+        assert!(assets.iter().filter(|asset| asset["dir"] == true).all(|asset| asset["mode"] == "755"));
+    }
+
+    #[test]
+    fn what_is_staged_has_its_mode_and_the_time_of_the_sources() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let paperwork = dir.path().join("paperwork");
+        for name in ["man/pinnace.1", "completions/pinnace", "completions/_pinnace", "completions/pinnace.fish"] {
+            let path = paperwork.join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
+            fs::write(&path, name).expect("write");
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("chmod");
+        }
+        let build = Build::here().expect("the project").elsewhere(workspace(), dir.path().join("target"));
+        let files = stage(&build, &paperwork.join("man/pinnace.1"), &paperwork, &dir.path().join("stage")).expect("stage");
+        assert!(files.is_sorted_by(|a, b| a.to < b.to));
+        for wanted in
+            ["bin/pinnace", "share/man/man1/pinnace.1", "share/pinnace/engines/docker/daemon.json", "share/doc/pinnace/docs/engines.md"]
+        {
+            let file = files.iter().find(|file| file.to == wanted).unwrap_or_else(|| panic!("{wanted} is not staged"));
+            let found = fs::metadata(&file.file).expect("it is there");
+            assert_eq!(found.permissions().mode() & 0o7777, file.mode, "{wanted}");
+            let age = found.modified().expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+            assert_eq!(age, Duration::from_secs(build.epoch));
+        }
+        fs::remove_file(paperwork.join("completions/_pinnace")).expect("remove");
+        let error = stage(&build, &paperwork.join("man/pinnace.1"), &paperwork, &dir.path().join("stage")).expect_err("a file is missing");
+        assert!(format!("{error:#}").contains("_pinnace"), "{error:#}");
     }
 }
