@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
+use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Archive, Builder, EntryType, Header, HeaderMode};
 
@@ -19,9 +20,7 @@ use super::layout::Staged;
 /// A file cannot be read, or the tarball not be written.
 pub fn write(files: &[Staged], top: &str, epoch: u64, out: &Path) -> Result<()> {
     let file = File::create(out).with_context(|| format!("create {}", out.display()))?;
-    // No file name, no time, and 255 for an unknown system (RFC 1952).
-    let gzip = GzBuilder::new().mtime(0).operating_system(255).write(BufWriter::new(file), Compression::best());
-    let mut tar = Builder::new(gzip);
+    let mut tar = Builder::new(gzip(BufWriter::new(file)));
     tar.mode(HeaderMode::Deterministic);
     let mut directories = BTreeSet::new();
     for staged in files {
@@ -40,6 +39,11 @@ pub fn write(files: &[Staged], top: &str, epoch: u64, out: &Path) -> Result<()> 
     }
     let gzip = tar.into_inner().context("end the tarball")?;
     gzip.finish().and_then(|mut file| file.flush()).with_context(|| format!("write {}", out.display()))
+}
+
+/// Packs what is written to it: no file name, no time, and 255 for an unknown system (RFC 1952).
+pub fn gzip<W: Write>(to: W) -> GzEncoder<W> {
+    GzBuilder::new().mtime(0).operating_system(255).write(to, Compression::best())
 }
 
 fn header(kind: EntryType, mode: u32, length: u64, epoch: u64) -> Result<Header> {
@@ -65,6 +69,11 @@ pub struct Member {
     pub body: Vec<u8>,
 }
 
+/// A field of a header, of which nothing but zeros means 0 (tar(5)).
+fn number(read: std::io::Result<u64>, field: &[u8]) -> std::io::Result<u64> {
+    if field.iter().all(|byte| *byte == 0) { Ok(0) } else { read }
+}
+
 /// The members of a tarball, packed by gzip or not, in its order.
 ///
 /// # Errors
@@ -85,7 +94,8 @@ pub fn members(tar: impl Read) -> Result<Vec<Member>> {
         let mut entry = entry?;
         let path = entry.path()?.to_str().context("a name is not UTF-8")?.trim_start_matches("./").to_owned();
         let header = entry.header();
-        let about = (header.mode()?, header.uid()?, header.gid()?, header.mtime()?);
+        let about =
+            (header.mode()?, number(header.uid(), &header.as_old().uid)?, number(header.gid(), &header.as_old().gid)?, header.mtime()?);
         let mut body = Vec::new();
         entry.read_to_end(&mut body)?;
         members.push(Member { path, about, body });

@@ -2,12 +2,14 @@
 //! `crates/cli/Cargo.toml`, whose metadata say where that directory's parts go.
 
 use std::fs::{self, File, FileTimes, Permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+use super::archive;
 use super::build::Build;
 use crate::store::remove;
 
@@ -56,6 +58,9 @@ pub const ENTRIES: [Entry; 16] = [
     file(Source::Project("dist/nomad/*"), "share/pinnace/engines/nomad/"),
 ];
 
+/// Where manual pages go.
+const MANUAL: &str = "share/man/";
+
 /// A file as a package has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
@@ -84,13 +89,16 @@ pub fn stage(build: &Build, program: &Path, paperwork: &Path, stage: &Path) -> R
         for source in sources {
             let name = source.file_name().and_then(|name| name.to_str()).with_context(|| format!("the name of {}", source.display()))?;
             let to = if entry.to.ends_with('/') { format!("{}{name}", entry.to) } else { entry.to.to_owned() };
+            // Debian's policy wants manual pages packed, and every reader of them unpacks.
+            let packed = to.starts_with(MANUAL);
+            let to = if packed { to + ".gz" } else { to };
             let file = stage.join(&to);
             let parent = file.parent().unwrap_or(stage);
             fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
             if file.exists() {
                 bail!("two files of the package are called {to}");
             }
-            fs::copy(&source, &file).with_context(|| format!("copy {} to {}", source.display(), file.display()))?;
+            copy(&source, &file, packed).with_context(|| format!("copy {} to {}", source.display(), file.display()))?;
             let opened = File::options().write(true).open(&file).with_context(|| format!("open {}", file.display()))?;
             opened.set_permissions(Permissions::from_mode(entry.mode)).with_context(|| format!("set the mode of {}", file.display()))?;
             opened.set_times(FileTimes::new().set_modified(time)).with_context(|| format!("set the time of {}", file.display()))?;
@@ -99,6 +107,15 @@ pub fn stage(build: &Build, program: &Path, paperwork: &Path, stage: &Path) -> R
     }
     all.sort_by(|a, b| a.to.cmp(&b.to));
     Ok(all)
+}
+
+fn copy(from: &Path, to: &Path, packed: bool) -> std::io::Result<()> {
+    if !packed {
+        return fs::copy(from, to).map(drop);
+    }
+    let mut gzip = archive::gzip(File::create(to)?);
+    gzip.write_all(&fs::read(from)?)?;
+    gzip.finish().map(drop)
 }
 
 /// The files that a pattern of the table means, sorted; at least one.
@@ -148,8 +165,7 @@ mod tests {
     /// Parts of the staged directory with their place in the system and their mode, in the words of both tools: source, destination, mode.
     fn parts(assets: &Value, key: [&str; 3]) -> Vec<(String, String, String)> {
         let text = |asset: &Value, n: usize| asset[n].as_str().or(asset[key[n]].as_str()).expect("a word").to_owned();
-        let files = assets.as_array().expect("a list").iter().filter(|asset| asset["dir"].is_null());
-        files.map(|asset| (text(asset, 0), text(asset, 1), text(asset, 2))).collect()
+        assets.as_array().expect("a list").iter().map(|asset| (text(asset, 0), text(asset, 1), text(asset, 2))).collect()
     }
 
     #[test]
@@ -174,12 +190,12 @@ mod tests {
         }
     }
 
-    /// What rpm does not know as the package's own, it leaves behind.
+    /// rpm knows no directory as the package's own, and leaves them behind.
     #[test]
-    fn the_rpm_owns_its_directories() {
+    fn the_rpm_removes_its_directories_the_deepest_first() {
         let metadata = metadata();
-        let assets = metadata["generate-rpm"]["assets"].as_array().expect("a list").clone();
-        let owned: BTreeSet<&str> = assets.iter().filter(|asset| asset["dir"] == true).filter_map(|asset| asset["dest"].as_str()).collect();
+        let script = metadata["generate-rpm"]["post_uninstall_script"].as_str().expect("a script").to_owned();
+        let removed: Vec<&str> = script.split('"').filter(|word| word.starts_with('/')).collect();
         let mut own = BTreeSet::new();
         for entry in ENTRIES {
             // A trailing slash is no part of a path.
@@ -189,8 +205,7 @@ mod tests {
                 dir = path.parent();
             }
         }
-        assert_eq!(owned, own.iter().map(String::as_str).collect());
-        assert!(assets.iter().filter(|asset| asset["dir"] == true).all(|asset| asset["mode"] == "755"));
+        assert_eq!(removed, own.iter().rev().map(String::as_str).collect::<Vec<_>>());
     }
 
     #[test]
@@ -207,7 +222,7 @@ mod tests {
         let files = stage(&build, &paperwork.join("man/pinnace.1"), &paperwork, &dir.path().join("stage")).expect("stage");
         assert!(files.is_sorted_by(|a, b| a.to < b.to));
         for wanted in
-            ["bin/pinnace", "share/man/man1/pinnace.1", "share/pinnace/engines/docker/daemon.json", "share/doc/pinnace/docs/engines.md"]
+            ["bin/pinnace", "share/man/man1/pinnace.1.gz", "share/pinnace/engines/docker/daemon.json", "share/doc/pinnace/docs/engines.md"]
         {
             let file = files.iter().find(|file| file.to == wanted).unwrap_or_else(|| panic!("{wanted} is not staged"));
             let found = fs::metadata(&file.file).expect("it is there");
@@ -215,6 +230,10 @@ mod tests {
             let age = found.modified().expect("a time").duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
             assert_eq!(age, Duration::from_secs(build.epoch));
         }
+        let page = fs::read(dir.path().join("stage/share/man/man1/pinnace.1.gz")).expect("the page is there");
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(page.as_slice()), &mut text).expect("gzip");
+        assert_eq!(text, "man/pinnace.1");
         fs::remove_file(paperwork.join("completions/_pinnace")).expect("remove");
         let error = stage(&build, &paperwork.join("man/pinnace.1"), &paperwork, &dir.path().join("stage")).expect_err("a file is missing");
         assert!(format!("{error:#}").contains("_pinnace"), "{error:#}");
