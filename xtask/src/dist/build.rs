@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use super::notices;
 use crate::binaries;
 use crate::host;
 use crate::store::{capture, execute, remove, workspace};
@@ -126,10 +127,10 @@ impl Build {
         flags
     }
 
-    /// Writes man pages and completions, and gives their directory.
+    /// Writes man pages, completions and the licences of others, and gives their directory.
     ///
     /// # Errors
-    /// The program that writes them does not build or fails.
+    /// The program that writes the first two does not build or fails, or a dependency tells no licence.
     pub fn paperwork(&self) -> Result<PathBuf> {
         let directory = self.target.join("dist/paperwork");
         remove(&directory)?;
@@ -137,11 +138,12 @@ impl Build {
         let mut command = self.cargo();
         command.args(["run", "--quiet", "--locked", "--package", "pinnace-cli", "--example", "paperwork", "--"]).arg(&directory);
         execute(&mut command)?;
+        notices::write(self, &directory)?;
         Ok(directory)
     }
 
     /// A cargo in these sources.
-    fn cargo(&self) -> Command {
+    pub fn cargo(&self) -> Command {
         let mut command = cargo(&self.source);
         command.env("CARGO_TARGET_DIR", &self.target);
         command.env("SOURCE_DATE_EPOCH", self.epoch.to_string()).env("PINNACE_COMMIT", &self.commit);

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::archive;
 use super::build::Build;
+use super::notices;
 use crate::store::remove;
 
 /// Where a file of a package comes from.
@@ -18,7 +19,7 @@ use crate::store::remove;
 pub enum Source {
     /// The program that cargo built.
     Program,
-    /// What the program's own command line tells: a file of the directory of man pages and completions.
+    /// What is made of the sources: a file of the directory of man pages, completions and licences.
     Generated(&'static str),
     /// A file of the project, relative to its root; for both `*` stands for all names, before a suffix or none.
     Project(&'static str),
@@ -39,7 +40,7 @@ const fn file(source: Source, to: &'static str) -> Entry {
 }
 
 /// Every file of a package. A .deb gets its copyright file and a .rpm its licence's name beside.
-pub const ENTRIES: [Entry; 16] = [
+pub const ENTRIES: [Entry; 17] = [
     Entry { source: Source::Program, to: "bin/pinnace", mode: 0o755 },
     file(Source::Generated("man/*"), "share/man/man1/"),
     file(Source::Generated("completions/pinnace"), "share/bash-completion/completions/"),
@@ -49,6 +50,7 @@ pub const ENTRIES: [Entry; 16] = [
     file(Source::Project("CHANGELOG.md"), "share/doc/pinnace/"),
     file(Source::Project("LICENSE-APACHE"), "share/doc/pinnace/"),
     file(Source::Project("LICENSE-MIT"), "share/doc/pinnace/"),
+    file(Source::Generated(notices::NAME), "share/doc/pinnace/"),
     file(Source::Project("docs/*.md"), "share/doc/pinnace/docs/"),
     file(Source::Project("dist/containers/*"), "share/pinnace/engines/containers/"),
     file(Source::Project("dist/containerd/*"), "share/pinnace/engines/containerd/"),
@@ -212,7 +214,7 @@ mod tests {
     fn what_is_staged_has_its_mode_and_the_time_of_the_sources() {
         let dir = tempfile::tempdir().expect("a directory");
         let paperwork = dir.path().join("paperwork");
-        for name in ["man/pinnace.1", "completions/pinnace", "completions/_pinnace", "completions/pinnace.fish"] {
+        for name in ["man/pinnace.1", "completions/pinnace", "completions/_pinnace", "completions/pinnace.fish", notices::NAME] {
             let path = paperwork.join(name);
             fs::create_dir_all(path.parent().expect("a parent")).expect("make a directory");
             fs::write(&path, name).expect("write");

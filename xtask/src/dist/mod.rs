@@ -1,6 +1,6 @@
 //! `cargo xtask dist`: tarballs, a .deb and an .rpm of what is released, each looked at before it counts as made.
 //!
-//! Here: the order. Not here: the builds (`build.rs`), the table of what is installed (`layout.rs`), tarballs (`archive.rs`), packages and their
+//! Here: the order. Not here: the builds (`build.rs`), the licences of dependencies (`notices.rs`), the table of what is installed (`layout.rs`), tarballs (`archive.rs`), packages and their
 //! tools (`packages.rs`), the comparison of two builds (`reproduce.rs`).
 
 mod archive;
@@ -8,6 +8,7 @@ mod build;
 #[cfg(test)]
 mod engines;
 mod layout;
+mod notices;
 mod packages;
 mod reproduce;
 
