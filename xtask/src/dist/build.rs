@@ -86,12 +86,18 @@ impl Build {
         Build { source, target, ..self.clone() }
     }
 
-    /// What the build has in the target directory for the machine's own architecture.
+    /// The target directory of one way to link: where paths are remapped, cargo does not tell builds with different flags apart, and each would
+    /// throw the other's away.
+    pub fn target_of(&self, link: Link) -> PathBuf {
+        self.target.join("dist").join(link.name())
+    }
+
+    /// What it has for the machine's own architecture.
     ///
     /// # Errors
     /// rustc does not tell the architecture.
-    pub fn release_dir(&self) -> Result<PathBuf> {
-        Ok(self.target.join(host::triple()?).join("release"))
+    pub fn release_dir(&self, link: Link) -> Result<PathBuf> {
+        Ok(self.target_of(link).join(host::triple()?).join("release"))
     }
 
     /// Builds the program with its default features.
@@ -101,12 +107,13 @@ impl Build {
     pub fn program(&self, link: Link) -> Result<PathBuf> {
         let mut command = self.cargo();
         command.args(["build", "--locked", "--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?]);
+        command.env("CARGO_TARGET_DIR", self.target_of(link));
         command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(link).join("\x1f")).env_remove("RUSTFLAGS");
         if link == Link::Static {
             binaries::static_libseccomp(&mut command);
         }
         execute(&mut command)?;
-        let program = self.release_dir()?.join("pinnace");
+        let program = self.release_dir(link)?.join("pinnace");
         if host::is_static(&program) != (link == Link::Static) {
             bail!("{} was to be {}, and is not", program.display(), link.name());
         }
@@ -119,7 +126,7 @@ impl Build {
         let mut flags = vec![
             remap(&self.home.join("registry/src"), "/usr/share/cargo/registry"),
             remap(&self.source, SHOWN),
-            remap(&self.target, &format!("{SHOWN}/target")),
+            remap(&self.target_of(link), &format!("{SHOWN}/target")),
         ];
         if link == Link::Static {
             flags.extend(binaries::STATIC.split(' ').map(str::to_owned));
@@ -171,7 +178,7 @@ mod tests {
         let expected = [
             "--remap-path-prefix=/h/registry/src=/usr/share/cargo/registry",
             "--remap-path-prefix=/s=/usr/src/pinnace",
-            "--remap-path-prefix=/s/t=/usr/src/pinnace/target",
+            "--remap-path-prefix=/s/t/dist/dynamic=/usr/src/pinnace/target",
         ];
         assert_eq!(build().flags(Link::Dynamic), expected);
         assert_eq!(build().flags(Link::Static)[3..], ["-C", "target-feature=+crt-static"]);

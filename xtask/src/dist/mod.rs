@@ -127,7 +127,7 @@ fn make(build: &Build, tools: &Tools, out: Option<PathBuf>, progress: &Progress)
 /// Builds the program, stages what a package has, and packs it: the tarball, and the staged files, which the packages are made of next.
 fn tarball(build: &Build, link: Link, paperwork: &Path, out: &Path) -> Result<(PathBuf, Vec<Staged>)> {
     let program = build.program(link)?;
-    let files = layout::stage(build, &program, paperwork, &build.release_dir()?.join("package"))?;
+    let files = layout::stage(build, &program, paperwork, &build.release_dir(link)?.join("package"))?;
     let name = format!("pinnace-{}-{}-linux-{}", build.version, std::env::consts::ARCH, link.name());
     let path = out.join(format!("{name}.tar.gz"));
     archive::write(&files, &name, build.epoch, &path)?;

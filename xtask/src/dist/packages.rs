@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::archive;
-use super::build::Build;
+use super::build::{Build, Link};
 use super::layout::Staged;
 use crate::host;
 use crate::store::{Progress, capture, execute, files_below, remove, workspace};
@@ -70,7 +70,7 @@ impl Tools {
         Ok(Tools { deb: CARGO_DEB.ensure(progress)?, rpm: CARGO_GENERATE_RPM.ensure(progress)? })
     }
 
-    /// Packs what is staged as a .deb in the directory `out`.
+    /// Packs what is staged for the static program as a .deb in the directory `out`.
     ///
     /// # Errors
     /// The tool's, whose words are on standard error.
@@ -91,14 +91,17 @@ impl Tools {
         let path = out.join(format!("pinnace-{}-1.{}.rpm", build.version, std::env::consts::ARCH));
         let mut tool = self.tool(&self.rpm, build);
         tool.args(["--package", "crates/cli", "--target", host::triple()?, "--payload-compress", "gzip"]);
-        tool.arg("--target-dir").arg(&build.target).arg("--output").arg(&path);
+        tool.arg("--target-dir").arg(build.target_of(Link::Static)).arg("--output").arg(&path);
         execute(&mut tool)?;
         Ok(path)
     }
 
     fn tool(&self, path: &Path, build: &Build) -> Command {
         let mut command = Command::new(path);
-        command.current_dir(&build.source).env("CARGO_TARGET_DIR", &build.target).env("SOURCE_DATE_EPOCH", build.epoch.to_string());
+        command
+            .current_dir(&build.source)
+            .env("CARGO_TARGET_DIR", build.target_of(Link::Static))
+            .env("SOURCE_DATE_EPOCH", build.epoch.to_string());
         command
     }
 }
