@@ -10,7 +10,7 @@ use crate::host;
 use crate::store::workspace;
 
 /// A target must be named, or these flags would reach procedural macros too, which cannot be static.
-const STATIC: &str = "-C target-feature=+crt-static";
+pub const STATIC: &str = "-C target-feature=+crt-static";
 const TESTS: &str = "pinnace-tests";
 
 /// The programs of the tests of behaviour.
@@ -160,10 +160,7 @@ fn build(arguments: &[&str], how: Build) -> Result<Vec<Program>> {
     }
     if how == Build::Static {
         command.env("RUSTFLAGS", STATIC).env_remove("CARGO_ENCODED_RUSTFLAGS");
-        command.env("LIBSECCOMP_LINK_TYPE", "static");
-        if let Some(dir) = host::library("libseccomp.a").as_deref().and_then(|path| path.parent()) {
-            command.env("LIBSECCOMP_LIB_PATH", dir);
-        }
+        static_libseccomp(&mut command);
     }
     let output = command.stderr(Stdio::inherit()).output().context("start cargo")?;
     if !output.status.success() {
@@ -171,6 +168,14 @@ fn build(arguments: &[&str], how: Build) -> Result<Vec<Program>> {
     }
     let lines = String::from_utf8_lossy(&output.stdout).into_owned();
     Ok(lines.lines().filter_map(|line| program(&serde_json::from_str(line).ok()?)).collect())
+}
+
+/// Has a cargo link libseccomp statically.
+pub fn static_libseccomp(command: &mut Command) {
+    command.env("LIBSECCOMP_LINK_TYPE", "static");
+    if let Some(dir) = host::library("libseccomp.a").as_deref().and_then(|path| path.parent()) {
+        command.env("LIBSECCOMP_LIB_PATH", dir);
+    }
 }
 
 /// A program from one of cargo's messages; most tell of libraries.

@@ -184,7 +184,7 @@ pub fn triple() -> Result<&'static str> {
 }
 
 /// A 64-bit little-endian ELF program without an interpreter (elf(5): no PT_INTERP among the program headers).
-fn is_static(path: &Path) -> bool {
+pub fn is_static(path: &Path) -> bool {
     let Ok(body) = std::fs::read(path) else { return false };
     let bytes = |at: usize, count: usize| body.get(at..at + count);
     let half = |at: usize| bytes(at, 2).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));

@@ -10,6 +10,7 @@ mod conformance;
 mod contain;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod handlers;
 mod host;
@@ -31,6 +32,7 @@ usage: cargo xtask COMMAND
   vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
   fuzz [--minutes N] [NAME] feeds arbitrary bytes to everything that reads what others write
   handlers [--build]        builds pinnace-handlers, with the engines for WebAssembly, and runs its tests
+  dist [--out DIR | --check] tarballs, .deb and .rpm; or whether two builds are the same (docs/packaging.md)
   chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
 ";
 
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         bench::INNER => bench::run_in_view(rest),
         "demo" => demo::run(rest),
+        "dist" => dist::run(rest),
         "test" => test::run(rest),
         "tidy" => tidy::run(rest),
         "vm" => vm::run(rest),

@@ -18,7 +18,8 @@ pub(crate) struct Invocation {
     pub(crate) command: Option<(String, Vec<OsString>)>,
 }
 
-fn definition(persona: Persona) -> Command {
+/// The global options.
+pub(crate) fn definition(persona: Persona) -> Command {
     let usage = match persona {
         Persona::Pinnace => "pinnace [OPTION...] COMMAND [OPTION...]",
         Persona::Crun => "crun [OPTION...] COMMAND [OPTION...]",
