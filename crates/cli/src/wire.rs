@@ -18,7 +18,7 @@ pub(crate) fn backends(root: &Path) -> Backends {
     backends.cgroup_managers.push(Box::new(cgroup_systemd::SystemdManager::new(root)));
     #[cfg(feature = "seccomp")]
     {
-        backends.seccomp = Some(Box::new(pinnace_seccomp::Libseccomp::new()));
+        backends.seccomp = Some(Box::new(pinnace_seccomp::Generator::new()));
     }
     #[cfg(feature = "notify-plugins")]
     {

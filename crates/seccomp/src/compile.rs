@@ -1,35 +1,42 @@
-//! From a section to a filter. Not here: the cache, the meaning of single words (`words`).
-//!
-//! The semantics are crun's: a rule whose action is the default one is left out, names that libseccomp does not know are
-//! skipped unless an annotation says otherwise, and conditions on the same argument are alternatives.
+//! From a section to a filter: program, flags, listener. Not here: the cache, what the rules mean (`profile`), the program itself
+//! (`generate`, `library`).
 
 use crate::annotations::{Options, absolute};
 use crate::kernel::{FLAG_NEW_LISTENER, FLAG_TSYNC_ESRCH};
-use crate::{stub, words};
+use crate::profile::Profile;
+use crate::{generate, library, words};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use libseccomp::error::SeccompError;
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSyscall};
 use runtime_core::api::annotations::SECCOMP_PLUGINS as PLUGINS;
 use runtime_core::api::{SeccompFilter, SeccompListener};
-use runtime_core::spec::{Seccomp, SeccompArg, SeccompRule, parse};
+use runtime_core::spec::{Seccomp, parse};
 use runtime_core::{Context, Error, Result};
-use rustix::fs::{MemfdFlags, memfd_create};
-use std::fs::File;
-use std::io::{Read, Seek};
 
 /// BPF_MAXINSNS: the kernel takes no longer program.
 pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
 /// Size of `struct sock_filter`.
 pub(crate) const INSTRUCTION: usize = 8;
-/// From this many system calls on, a search tree is worth its instructions: the filter of podman's profile answers the
-/// average allowed call after 14 instructions, the linear one after 174, for a quarter more in length and compile time.
-const TREE_FROM: usize = 32;
+/// Who writes the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// libseccomp.
+    Library,
+    /// The generator, and libseccomp for what it does not master.
+    Generator,
+}
 
 /// Compiles a section.
-pub(crate) fn section(section: &str, options: &Options<'_>) -> Result<SeccompFilter> {
+pub(crate) fn section(section: &str, options: &Options<'_>, by: By) -> Result<SeccompFilter> {
     let section = read(section)?;
-    let program = program(&section, options)?;
+    let profile = Profile::read(&section, options)?;
+    let generated = match by {
+        By::Library => None,
+        By::Generator => generate::program(&profile).inspect_err(|why| tracing::debug!("seccomp filter left to libseccomp: {why}")).ok(),
+    };
+    let program = match generated {
+        Some(program) => program,
+        None => library::program(&section, &profile)?,
+    };
     finish(&section, options, program)
 }
 
@@ -110,99 +117,22 @@ fn notifies(program: &[u8]) -> bool {
     })
 }
 
-fn program(section: &Seccomp<'_>, options: &Options<'_>) -> Result<Vec<u8>> {
-    let default =
-        words::action(&section.default_action, section.default_errno_ret, libc::EPERM as u32).context(|| "linux.seccomp.defaultAction")?;
-    let mut architectures = vec![ScmpArch::native()];
-    let mut filter = ScmpFilterContext::new(default).map_err(|e| refused(&e, "error seccomp_init"))?;
-    for (i, word) in section.architectures.iter().enumerate() {
-        let at = || format!("linux.seccomp.architectures[{i}]");
-        let arch = words::architecture(word).context(at)?;
-        filter.add_arch(arch).map_err(|e| refused(&e, &format!("seccomp adding architecture `{word}`"))).context(at)?;
-        if arch != ScmpArch::Native && !architectures.contains(&arch) {
-            architectures.push(arch);
-        }
-    }
-    let calls: usize = section.syscalls.iter().map(|rule| rule.names.len()).sum();
-    if calls >= TREE_FROM {
-        filter.set_ctl_optimize(2).map_err(|e| refused(&e, "seccomp set optimization"))?;
-    }
-    for (i, rule) in section.syscalls.iter().enumerate() {
-        add_rule(&mut filter, rule, default, options, i)?;
-    }
-    let stub = !options.no_stub && stub::is_wanted(default);
-    let mut program = if stub { stub::instructions(section, &architectures) } else { Vec::new() };
-    program.extend(export(&filter)?);
-    Ok(program)
-}
-
-fn add_rule(filter: &mut ScmpFilterContext, rule: &SeccompRule<'_>, default: ScmpAction, options: &Options<'_>, i: usize) -> Result<()> {
-    let at = |field: String| format!("linux.seccomp.syscalls[{i}].{field}");
-    let action = words::action(&rule.action, rule.errno_ret, libc::EPERM as u32).context(|| at("action".into()))?;
-    let conditions =
-        rule.args.iter().enumerate().map(|(n, arg)| condition(arg).context(|| at(format!("args[{n}]")))).collect::<Result<Vec<_>>>()?;
-    if action == default {
-        return Ok(());
-    }
-    let alternatives = repeats(&rule.args);
-    for (n, name) in rule.names.iter().enumerate() {
-        let Ok(call) = ScmpSyscall::from_name(name) else {
-            if options.fail_unknown {
-                return Err(Error::invalid(format!("invalid seccomp syscall `{}`", name.escape_debug())).context(at(format!("names[{n}]"))));
-            }
-            tracing::debug!("unknown seccomp syscall `{}` ignored", &**name);
-            continue;
-        };
-        // An empty list of conditions is one rule without any.
-        let size = if alternatives { 1 } else { conditions.len().max(1) };
-        let groups = conditions.chunks(size).chain(conditions.is_empty().then_some(&[][..]));
-        for group in groups {
-            filter
-                .add_rule_conditional(action, call, group)
-                .map_err(|e| refused(&e, &format!("seccomp_rule_add `{name}`")).context(at(format!("names[{n}]"))))?;
-        }
-    }
-    Ok(())
-}
-
-/// libseccomp takes one condition an argument and joins them by "and"; a profile that names an argument twice means "or".
-fn repeats(args: &[SeccompArg<'_>]) -> bool {
-    args.iter().enumerate().any(|(n, arg)| args[..n].iter().any(|other| other.index == arg.index))
-}
-
-fn condition(arg: &SeccompArg<'_>) -> Result<ScmpArgCompare> {
-    if arg.index > 5 {
-        return Err(Error::invalid(format!("invalid seccomp index {}", arg.index)));
-    }
-    let operator = words::operator(&arg.op, arg.value)?;
-    let masked = matches!(operator, libseccomp::ScmpCompareOp::MaskedEqual(_));
-    Ok(ScmpArgCompare::new(arg.index, operator, if masked { arg.value_two } else { arg.value }))
-}
-
-/// libseccomp before 2.6 writes a filter to a descriptor only.
-fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>> {
-    let mut file = File::from(memfd_create("seccomp", MemfdFlags::CLOEXEC).map_err(std::io::Error::from).context(|| "memfd_create")?);
-    filter.export_bpf(&file).map_err(|e| refused(&e, "seccomp_export_bpf"))?;
-    file.rewind().context(|| "read the seccomp filter")?;
-    let mut program = Vec::new();
-    file.read_to_end(&mut program).context(|| "read the seccomp filter")?;
-    Ok(program)
-}
-
-/// libseccomp's answer, by its error number where it gave one.
-fn refused(error: &SeccompError, what: &str) -> Error {
-    match error.sysrawrc() {
-        Some(number) => Error::sys(number.abs(), what).with_kind(runtime_core::ErrorKind::Invalid),
-        None => Error::invalid(error.to_string()).context(what),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// By either; what is not the program is the same, errors too.
+    fn both(text: &str, options: &Options<'_>) -> Result<SeccompFilter> {
+        let (library, generator) = (section(text, options, By::Library), section(text, options, By::Generator));
+        match (&library, &generator) {
+            (Ok(one), Ok(other)) => assert_eq!((one.flags, &one.listener), (other.flags, &other.listener)),
+            (one, other) => assert_eq!(one.as_ref().unwrap_err().to_string(), other.as_ref().unwrap_err().to_string()),
+        }
+        generator
+    }
+
     fn compile(text: &str) -> Result<SeccompFilter> {
-        section(text, &Options::default())
+        both(text, &Options::default())
     }
 
     fn error(text: &str) -> String {
@@ -255,12 +185,12 @@ mod tests {
         assert_eq!(compile(&text).unwrap().program, compile(&known).unwrap().program);
         let strict = Options { fail_unknown: true, ..Options::default() };
         assert_eq!(
-            section(&text, &strict).unwrap_err().to_string(),
+            both(&text, &strict).unwrap_err().to_string(),
             "linux.seccomp.syscalls[0].names[1]: invalid seccomp syscall `no_such_call`"
         );
         // A message is one line, whatever is quoted in it.
         let text = rule(r#""names":["mk\ndir"],"action":"SCMP_ACT_ERRNO""#);
-        assert!(section(&text, &strict).unwrap_err().to_string().ends_with(r"`mk\ndir`"));
+        assert!(both(&text, &strict).unwrap_err().to_string().ends_with(r"`mk\ndir`"));
         let wrong = rule(r#""names":["mkdir"],"action":"SCMP\nACT""#);
         assert!(compile(&wrong).unwrap_err().to_string().ends_with(r"`SCMP\nACT`"));
     }
@@ -284,7 +214,7 @@ mod tests {
         let quiet = compile(r#"{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/run/s"}"#).unwrap();
         assert_eq!(quiet.listener, None);
         let by_annotation = Options { receiver: Some("/run/r"), ..Options::default() };
-        let filter = section(&rule(r#""names":["mkdir"],"action":"SCMP_ACT_NOTIFY""#), &by_annotation).unwrap();
+        let filter = both(&rule(r#""names":["mkdir"],"action":"SCMP_ACT_NOTIFY""#), &by_annotation).unwrap();
         assert_eq!(filter.listener.unwrap().path, "/run/r");
     }
 

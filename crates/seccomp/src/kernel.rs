@@ -20,6 +20,14 @@ pub(crate) fn supports(flag: u32) -> bool {
     result == -1 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }
 
+/// Whether the kernel knows an action, `SECCOMP_RET_…` (seccomp(2), "SECCOMP_GET_ACTION_AVAIL"; Linux 4.14). One that it does not know
+/// would end the thread.
+pub(crate) fn takes_action(action: u32) -> bool {
+    // SAFETY: seccomp(2) reads the number behind its third argument, which lives until after the call; nothing of the process changes.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0, &raw const action) };
+    result == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,5 +37,12 @@ mod tests {
         assert!(supports(libc::SECCOMP_FILTER_FLAG_TSYNC as u32));
         assert!(supports(libc::SECCOMP_FILTER_FLAG_LOG as u32));
         assert!(!supports(1 << 31));
+    }
+
+    #[test]
+    fn actions_of_today_are_known_and_others_are_not() {
+        assert!(takes_action(libc::SECCOMP_RET_ALLOW));
+        assert!(takes_action(libc::SECCOMP_RET_KILL_PROCESS));
+        assert!(!takes_action(0x1234_0000));
     }
 }

@@ -11,14 +11,15 @@ use libseccomp::{ScmpAction, ScmpArch, ScmpSyscall};
 use runtime_core::spec::Seccomp;
 
 const X86_64: u32 = 0xc000_003e;
-const X32_BIT: u32 = 0x4000_0000;
+/// What makes a number one of x32.
+pub(crate) const X32_BIT: u32 = 0x4000_0000;
 
 /// The last call that a profile names, and where the numbers of such calls end.
 type Range = (u32, Option<u32>);
 
 /// `AUDIT_ARCH_…` of linux/audit.h and the number from which on others than ordinary calls live, if not to the end: x32's calls of
 /// x86_64, ARM's private ones (`__ARM_NR_BASE`).
-fn token(arch: ScmpArch) -> Option<(u32, Option<u32>)> {
+pub(crate) fn token(arch: ScmpArch) -> Option<(u32, Option<u32>)> {
     let token = match arch {
         ScmpArch::X8664 => return Some((X86_64, Some(X32_BIT))),
         ScmpArch::X32 => return Some((X86_64, Some(X32_BIT << 1))),
@@ -102,7 +103,7 @@ fn one(token: u32, ranges: &[Range]) -> Vec<[u8; INSTRUCTION]> {
 }
 
 /// `struct sock_filter`.
-fn instruction(code: u16, if_true: u8, if_false: u8, k: u32) -> [u8; INSTRUCTION] {
+pub(crate) fn instruction(code: u16, if_true: u8, if_false: u8, k: u32) -> [u8; INSTRUCTION] {
     let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
     [c0, c1, if_true, if_false, k0, k1, k2, k3]
 }
