@@ -5,7 +5,7 @@
 //! the child, when nothing else of the runtime does.
 
 use crate::cache::{Cache, Slot};
-use crate::handler::{Command, Engine, PREOPENED, no_start, one_line};
+use crate::handler::{Command, Engine, PREOPENED, is_component, no_start, one_line};
 use runtime_core::api::handler::HandlerRequest;
 use runtime_core::{Error, Result};
 use wasmtime::component::{Component, ResourceTable};
@@ -103,12 +103,6 @@ fn engine() -> wasmtime::Result<wasmtime::Engine> {
     // Without images of memory there is no descriptor that would have to outlive the gate.
     config.memory_init_cow(false);
     wasmtime::Engine::new(&config)
-}
-
-/// Whether the bytes are a component: behind the magic number stand the version and the layer, 0 for modules ("Binary Format" of the
-/// component model).
-fn is_component(binary: &[u8]) -> bool {
-    binary.get(6..8) == Some(&[1, 0])
 }
 
 fn compiled(engine: &wasmtime::Engine, binary: &[u8], is_component: bool) -> wasmtime::Result<Loaded> {
