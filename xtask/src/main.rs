@@ -10,6 +10,7 @@ mod conformance;
 mod contain;
 mod debian;
 mod demo;
+mod engines;
 mod fuzz;
 mod handlers;
 mod host;

@@ -173,13 +173,14 @@ fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Error::other(format!("`{}` is not a regular file", path.display())));
     }
+    let large = || Error::invalid(format!("`{}` is larger than the {} MiB that a program may have", path.display(), most >> 20));
+    if stat.st_size.cast_unsigned() > most {
+        return Err(large());
+    }
     let mut bytes = Vec::new();
     // It may grow while it is read.
     File::from(fd).take(most + 1).read_to_end(&mut bytes).context(what)?;
-    if stat.st_size.cast_unsigned() > most || bytes.len() as u64 > most {
-        return Err(Error::invalid(format!("`{}` is larger than the {} MiB that a program may have", path.display(), most >> 20)));
-    }
-    Ok(bytes)
+    if bytes.len() as u64 > most { Err(large()) } else { Ok(bytes) }
 }
 
 /// Whether the bytes are a component: behind the magic number stand the version and the layer, 0 for modules ("Binary Format" of the
@@ -234,8 +235,11 @@ mod tests {
 
     #[test]
     fn threads_are_noticed() {
-        // Those of the tests are more than one.
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
         assert!(alone().unwrap_err().to_string().contains("has started a thread"));
+        drop(done);
+        other.join().unwrap().unwrap_err();
     }
 
     #[test]

@@ -18,7 +18,10 @@ const HEAP: u32 = 16 << 10;
 /// What a module that is compiled ahead of time begins with. It is native code, about which the library is asked only.
 const COMPILED: &[u8] = b"\0aot";
 
-/// `wasm_module_t` and `wasm_module_inst_t`.
+/// The exception that `proc_exit` throws.
+const EXITED: &str = "wasi proc exit";
+
+/// `wasm_module_t`, `wasm_module_inst_t` and others, of which only the address is known.
 type Handle = *mut c_void;
 type Texts = *const *const c_char;
 
@@ -27,7 +30,10 @@ api! { "libiwasm.so":
     wasm_runtime_load: fn(*mut u8, u32, *mut c_char, u32) -> Handle;
     wasm_runtime_set_wasi_args: fn(Handle, Texts, u32, Texts, u32, Texts, u32, Texts, c_int);
     wasm_runtime_instantiate: fn(Handle, u32, u32, *mut c_char, u32) -> Handle;
-    wasm_application_execute_main: fn(Handle, i32, Texts) -> bool;
+    wasm_runtime_is_wasi_mode: fn(Handle) -> bool;
+    wasm_runtime_lookup_function: fn(Handle, *const c_char, *const c_char) -> Handle;
+    wasm_runtime_create_exec_env: fn(Handle, u32) -> Handle;
+    wasm_runtime_call_wasm: fn(Handle, Handle, u32, *mut u32) -> bool;
     wasm_runtime_get_exception: fn(Handle) -> *const c_char;
     wasm_runtime_get_wasi_exit_code: fn(Handle) -> u32;
 }
@@ -100,17 +106,30 @@ impl Engine for Wamr {
         if instance.is_null() {
             return Err(told.text());
         }
-        // SAFETY: takes the instance; the arguments were given above. An exception's text lives as long as the instance.
-        let exception = unsafe {
-            let ended = (self.api.wasm_application_execute_main)(instance, 0, ptr::null());
-            let exception = said((self.api.wasm_runtime_get_exception)(instance));
-            // `proc_exit` ends it without success and without an exception.
-            exception.filter(|_| !ended)
-        };
-        if let Some(exception) = exception {
-            return Err(exception.strip_prefix("Exception: ").unwrap_or(&exception).to_owned());
+        // SAFETY: takes the instance and a name. The third argument, a signature, older versions ignore, and newer ones do not have.
+        let start = unsafe { (self.api.wasm_runtime_lookup_function)(instance, c"_start".as_ptr(), ptr::null()) };
+        if start.is_null() {
+            return Err("there is no function `_start`".to_owned());
         }
-        // SAFETY: takes the instance.
-        Ok((unsafe { (self.api.wasm_runtime_get_wasi_exit_code)(instance) } & 0xff).cast_signed())
+        // SAFETY: takes the instance, and the function found in it, which takes nothing and gives nothing.
+        let ended = unsafe {
+            let environment = (self.api.wasm_runtime_create_exec_env)(instance, STACK);
+            if environment.is_null() {
+                return Err("WAMR makes no stack for the program".to_owned());
+            }
+            (self.api.wasm_runtime_call_wasm)(environment, start, 0, ptr::null_mut())
+        };
+        // SAFETY: takes the instance; an exception's text lives as long.
+        let exception = unsafe { said((self.api.wasm_runtime_get_exception)(instance)) }.unwrap_or_default();
+        let exception = exception.strip_prefix("Exception: ").unwrap_or(&exception);
+        // `proc_exit` ends a program by an exception, which some versions take away again.
+        if !ended && !exception.is_empty() && exception != EXITED {
+            return Err(exception.to_owned());
+        }
+        // SAFETY: takes the instance, which has an exit code where the module imports WASI.
+        let status = unsafe {
+            if (self.api.wasm_runtime_is_wasi_mode)(instance) { (self.api.wasm_runtime_get_wasi_exit_code)(instance) } else { 0 }
+        };
+        Ok((status & 0xff).cast_signed())
     }
 }
