@@ -308,7 +308,7 @@ fn run(state: &State) -> Result<(), Error> {
     }
     let mut store = Store::new(module.engine(), builder.build());
     let mut linker = <Linker<WasiCtx>>::new(module.engine());
-    wasmi_wasi::add_to_linker(&mut linker, |context| context)?;
+    wasmi_wasi::add_to_linker(&mut linker, |context| context).expect("WASI");
     linker.allow_shadowing(true);
     for (import, bound) in module.imports().zip(&state.imports) {
         let Import::Own(callback, environment) = *bound else { continue };
