@@ -138,9 +138,10 @@ fn wamr(store: &Store, progress: &Progress) -> Result<PathBuf> {
     execute(Command::new("cp").arg("--recursive").arg(crate_source(&scratch.join("fetch"), WAMR_SOURCE, WAMR_VERSION)?).arg(&source))?;
     keep_the_exit_code(&source.join("wasm-micro-runtime/core/iwasm/libraries/libc-wasi/libc_wasi_wrapper.c"))?;
     let (build, draft) = (scratch.join("build"), scratch.join("draft"));
-    execute(
-        Command::new("cmake").args(["-Wno-dev", "-DCMAKE_BUILD_TYPE=Release", "-S"]).arg(source.join("libiwasm")).arg("-B").arg(&build),
-    )?;
+    let mut configure = Command::new("cmake");
+    // Its assembler does not say that it needs no executable stack, with which newer C libraries load nothing.
+    configure.args(["-Wno-dev", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,noexecstack", "-S"]);
+    execute(configure.arg(source.join("libiwasm")).arg("-B").arg(&build))?;
     execute(Command::new("cmake").arg("--build").arg(&build).args(["--target", "iwasm", "--parallel"]))?;
     fs::create_dir(&draft).with_context(|| format!("create {}", draft.display()))?;
     fs::copy(build.join("libiwasm.so"), draft.join("libiwasm.so")).context("copy libiwasm.so")?;

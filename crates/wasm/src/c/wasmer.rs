@@ -52,6 +52,7 @@ api! { "libwasmer.so":
     wasm_importtype_module: fn(Handle) -> *const List<u8>;
     wasm_importtype_name: fn(Handle) -> *const List<u8>;
     wasm_valtype_new: fn(u8) -> Handle;
+    wasm_valtype_vec_new: fn(*mut List<Handle>, usize, *const Handle);
     wasm_functype_new: fn(*mut List<Handle>, *mut List<Handle>) -> Handle;
     wasm_func_new_with_env: fn(Handle, Handle, Callback, *mut c_void, Option<unsafe extern "C" fn(*mut c_void)>) -> Handle;
     wasm_func_as_extern: fn(Handle) -> Handle;
@@ -105,18 +106,23 @@ impl Engine for Wasmer {
             let store = (api.wasm_store_new)(api.some((api.wasm_engine_new)(), "start the engine")?);
             (api.some(store, "start the engine")?, api.some((api.wasm_module_new)(store, &raw const bytes), "compile the module")?)
         };
-        let config = api.config(command)?;
-        let mut imports = List::EMPTY;
-        // SAFETY: each takes what was made before, the environment the configuration for itself. The list is filled in by the library.
-        let environment = unsafe {
-            let environment = api.some((api.wasi_env_new)(store, config), "prepare WASI")?;
-            if !(api.wasi_get_imports)(store, environment, module, &raw mut imports) {
-                return Err(api.last_error("find what the module imports"));
-            }
-            environment
-        };
-        let exit = Exit { api, store };
-        exit.replace(module, &imports)?;
+        let mut types = List::EMPTY;
+        // SAFETY: takes the module and a list to fill in.
+        unsafe { (api.wasm_module_imports)(module, &raw mut types) };
+        let (mut imports, mut environment) = (List::EMPTY, ptr::null_mut());
+        // Of a module that imports nothing the library does not know the version of WASI.
+        if types.size != 0 {
+            let config = api.config(command)?;
+            // SAFETY: each takes what was made before, the environment the configuration for itself. The list is filled in by the library.
+            environment = unsafe {
+                let environment = api.some((api.wasi_env_new)(store, config), "prepare WASI")?;
+                if !(api.wasi_get_imports)(store, environment, module, &raw mut imports) {
+                    return Err(api.last_error("find what the module imports"));
+                }
+                environment
+            };
+            Exit { api, store }.replace(&types, &imports)?;
+        }
         let mut trap = ptr::null_mut();
         // SAFETY: all was made before, and the imports are as many as the module has; a trap is written down if its start function traps.
         let instance = unsafe { (api.wasm_instance_new)(store, module, &raw const imports, &raw mut trap) };
@@ -126,7 +132,7 @@ impl Engine for Wasmer {
         if trap.is_null() {
             // SAFETY: all was made before. The function takes nothing and gives nothing, for which the lists are empty.
             trap = unsafe {
-                if !(api.wasi_env_initialize_instance)(environment, store, instance) {
+                if !environment.is_null() && !(api.wasi_env_initialize_instance)(environment, store, instance) {
                     return Err(api.last_error("prepare WASI"));
                 }
                 let start = api.some((api.wasi_get_start_function)(instance), "find the function `_start`")?;
@@ -210,12 +216,9 @@ struct Exit {
 }
 
 impl Exit {
-    /// Puts it into `imports`, which are in the order in which the module names them.
-    fn replace(self, module: Handle, imports: &List<Handle>) -> std::result::Result<(), String> {
+    /// Puts it into `imports`, which are in the order in which the module names them by `types`.
+    fn replace(self, types: &List<Handle>, imports: &List<Handle>) -> std::result::Result<(), String> {
         let api = self.api;
-        let mut types = List::EMPTY;
-        // SAFETY: takes the module and a list to fill in.
-        unsafe { (api.wasm_module_imports)(module, &raw mut types) };
         if types.size != imports.size {
             return Err(format!("the library has {} imports for the {} of the module", imports.size, types.size));
         }
@@ -231,11 +234,14 @@ impl Exit {
             if name != b"proc_exit" || !module.starts_with(b"wasi_") {
                 continue;
             }
-            // SAFETY: the type takes the lists for itself, whose element the library has allocated, but not their arrays, which it copies or
-            // keeps: they are never freed. The callback has the type of its kind. What stood in the list is not freed either.
+            // SAFETY: takes a number.
+            let number = unsafe { (api.wasm_valtype_new)(I32) };
+            // SAFETY: the type takes the lists and what is in them for itself, all of which the library has allocated: it frees them. The callback
+            // has the type of its kind. What stood in the list of imports is not freed, nor ever the list.
             unsafe {
-                let mut params = List { size: 1, data: Box::into_raw(Box::new((api.wasm_valtype_new)(I32))) };
-                let mut nothing = List::EMPTY;
+                let (mut params, mut nothing) = (List::EMPTY, List::EMPTY);
+                (api.wasm_valtype_vec_new)(&raw mut params, 1, &raw const number);
+                (api.wasm_valtype_vec_new)(&raw mut nothing, 0, ptr::null());
                 let kind = (api.wasm_functype_new)(&raw mut params, &raw mut nothing);
                 let function = api.some((api.wasm_func_new_with_env)(store, kind, exit, kept.cast(), None), "make `proc_exit`")?;
                 *imports.data.add(at) = (api.wasm_func_as_extern)(function);

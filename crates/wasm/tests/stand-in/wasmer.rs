@@ -45,6 +45,8 @@ struct State {
     /// In the order of the module.
     imports: Vec<Import>,
     instance: bool,
+    /// Addresses of the lists that the handler got.
+    given: Vec<usize>,
     initialized: bool,
     /// What the last call that failed says.
     error: Option<String>,
@@ -84,6 +86,7 @@ fn text(at: *const c_char) -> String {
 
 fn give<T>(list: *mut List<T>, items: Vec<T>) {
     let items = Box::leak(items.into_boxed_slice());
+    with(|state| state.given.push(items.as_ptr().addr()));
     // SAFETY: the handler gives the address of a list.
     unsafe { *list = List { size: items.len(), data: items.as_mut_ptr() } };
 }
@@ -157,10 +160,18 @@ extern "C" fn wasm_valtype_new(kind: u8) -> Handle {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn wasm_valtype_vec_new(out: *mut List<Handle>, size: usize, items: *const Handle) {
+    // SAFETY: the handler gives that many elements, or null for none.
+    give(out, if size == 0 { Vec::new() } else { unsafe { std::slice::from_raw_parts(items, size) }.to_vec() });
+}
+
+/// Takes both lists for itself: they must be this library's, whose allocator frees them.
+#[unsafe(no_mangle)]
 extern "C" fn wasm_functype_new(params: *mut List<Handle>, results: *mut List<Handle>) -> Handle {
     // SAFETY: lists of the handler's.
     let (params, results) = unsafe { (&*params, &*results) };
     assert_eq!((params.size, results.size), (1, 0), "the type of `proc_exit`");
+    with(|state| assert!(state.given.contains(&params.data.addr()), "a list of somebody else's"));
     // SAFETY: it has that one element.
     is(unsafe { *params.data }, KIND);
     cell(KIND)
@@ -242,6 +253,10 @@ extern "C" fn wasi_get_imports(store: Handle, environment: Handle, module: Handl
     is(store, STORE);
     is(environment, ENVIRONMENT);
     is(module, MODULE);
+    let bare = with(|state| !state.module.as_ref().expect("a module").imports().any(|i| i.module().starts_with("wasi_")));
+    if bare {
+        return fail("The WASI version could not be determined", false);
+    }
     let foreign = with(|state| {
         let imports = state.module.as_ref().expect("a module").imports();
         let foreign = imports.into_iter().find(|i| !i.module().starts_with("wasi_") || !matches!(i.ty(), ExternType::Func(_)));
@@ -291,7 +306,7 @@ extern "C" fn wasm_func_call(function: Handle, args: *const List<Value>, results
     // SAFETY: lists of the handler's.
     assert_eq!(unsafe { ((*args).size, (*results).size) }, (0, 0), "`_start` takes nothing and gives nothing");
     let state = STATE.take();
-    assert!(state.initialized, "the instance has no WASI");
+    assert!(state.initialized || state.imports.is_empty(), "the instance has no WASI");
     match run(&state) {
         Ok(()) => ptr::null_mut(),
         Err(e) => Box::into_raw(Box::new(e.to_string())).cast(),
