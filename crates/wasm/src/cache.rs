@@ -258,19 +258,26 @@ mod tests {
         dir
     }
 
+    /// What the child does, whose descriptor is another one than the parent's, and then the parent.
+    fn kept(mut slot: Slot, code: &[u8]) {
+        let parents = slot.draft.as_ref().unwrap().try_clone().unwrap();
+        slot.write(code).unwrap();
+        assert!(slot.draft.is_none(), "nothing that runs later can write to it");
+        slot.draft = Some(parents);
+        slot.keep().unwrap();
+    }
+
     #[test]
     fn code_is_found_by_the_program_and_by_what_it_depends_on() {
         let dir = image(b"a program");
         let mut first = slot(dir.path(), "one").unwrap();
         assert!(first.code().is_none() && first.is_of(b"a program") && !first.is_of(b"another"));
-        first.write(b"compiled by one").unwrap();
-        first.keep().unwrap();
+        kept(first, b"compiled by one");
         assert_eq!(slot(dir.path(), "one").unwrap().code().unwrap(), b"compiled by one");
         // Another version of the engine never sees it, and has a place of its own.
         let mut other = slot(dir.path(), "two").unwrap();
         assert!(other.code().is_none());
-        other.write(b"compiled by two").unwrap();
-        other.keep().unwrap();
+        kept(other, b"compiled by two");
         assert_eq!(slot(dir.path(), "two").unwrap().code().unwrap(), b"compiled by two");
         assert_eq!(slot(dir.path(), "one").unwrap().code().unwrap(), b"compiled by one");
         std::fs::write(dir.path().join("image/x.wasm"), "another").unwrap();
@@ -280,10 +287,9 @@ mod tests {
     #[test]
     fn what_is_not_whole_makes_room_for_what_is() {
         let dir = image(b"a program");
-        let mut first = slot(dir.path(), "v").unwrap();
+        let first = slot(dir.path(), "v").unwrap();
         let path = dir.path().join("wasm").join(first.key.to_hex().as_str());
-        first.write(&[7; 3 * PIECE + 1]).unwrap();
-        first.keep().unwrap();
+        kept(first, &[7; 3 * PIECE + 1]);
         let good = std::fs::read(&path).unwrap();
         assert_eq!(slot(dir.path(), "v").unwrap().code().unwrap(), [7; 3 * PIECE + 1]);
         for bad in [&good[1..], &good[..good.len() - 1], &good[..9], b""] {
