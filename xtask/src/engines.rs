@@ -141,8 +141,9 @@ fn wamr(store: &Store, progress: &Progress) -> Result<PathBuf> {
     let mut configure = Command::new("cmake");
     // Its assembler does not say that it needs no executable stack, with which newer C libraries load nothing.
     configure.args(["-Wno-dev", "-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_SHARED_LINKER_FLAGS=-Wl,-z,noexecstack", "-S"]);
-    execute(configure.arg(source.join("libiwasm")).arg("-B").arg(&build))?;
-    execute(Command::new("cmake").arg("--build").arg(&build).args(["--target", "iwasm", "--parallel"]))?;
+    // What it says meanwhile is a page.
+    capture(configure.arg(source.join("libiwasm")).arg("-B").arg(&build))?;
+    capture(Command::new("cmake").arg("--build").arg(&build).args(["--target", "iwasm", "--parallel"]))?;
     fs::create_dir(&draft).with_context(|| format!("create {}", draft.display()))?;
     fs::copy(build.join("libiwasm.so"), draft.join("libiwasm.so")).context("copy libiwasm.so")?;
     fs::rename(&draft, &dir).with_context(|| format!("write {}", dir.display()))?;
