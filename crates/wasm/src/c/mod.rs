@@ -5,6 +5,8 @@
 //! child, and what is made there is never freed: the process ends with its program.
 #![allow(unsafe_code)]
 
+#[cfg(any(feature = "wamr", feature = "wasmedge"))]
+mod strings;
 #[cfg(feature = "wamr")]
 pub(crate) mod wamr;
 #[cfg(feature = "wasmedge")]
@@ -17,7 +19,6 @@ use libloading::os::unix::{Library as Loaded, RTLD_LOCAL, RTLD_NOW};
 use runtime_core::{Error, ErrorKind, Result};
 use std::ffi::{CStr, CString, c_char};
 use std::mem::ManuallyDrop;
-use std::ptr;
 
 /// A loaded library.
 struct Library {
@@ -87,32 +88,6 @@ macro_rules! api {
 }
 use api;
 
-/// Strings of C in an array.
-struct Strings {
-    /// What the array points to.
-    _texts: Vec<CString>,
-    array: Vec<*const c_char>,
-}
-
-impl Strings {
-    /// # Errors
-    /// NUL in one of them.
-    fn of<T: Into<Vec<u8>>>(texts: impl IntoIterator<Item = T>) -> std::result::Result<Self, String> {
-        let texts = texts.into_iter().map(text).collect::<std::result::Result<Vec<_>, _>>()?;
-        let array = texts.iter().map(|t| t.as_ptr()).collect();
-        Ok(Self { _texts: texts, array })
-    }
-
-    fn as_ptr(&self) -> *const *const c_char {
-        self.array.as_ptr()
-    }
-
-    fn len(&self) -> u32 {
-        // The kernel has room for fewer arguments.
-        u32::try_from(self.array.len()).unwrap_or(u32::MAX)
-    }
-}
-
 fn text(text: impl Into<Vec<u8>>) -> std::result::Result<CString, String> {
     CString::new(text).map_err(|_| "an argument or a variable contains a NUL byte".to_owned())
 }
@@ -124,27 +99,6 @@ fn text(text: impl Into<Vec<u8>>) -> std::result::Result<CString, String> {
 unsafe fn said(message: *const c_char) -> Option<String> {
     // SAFETY: the caller's promise.
     (!message.is_null()).then(|| one_line(&unsafe { CStr::from_ptr(message) }.to_string_lossy()))
-}
-
-/// Room for the message of a function that fails.
-struct Told([c_char; 256]);
-
-impl Told {
-    fn new() -> Self {
-        Self([0; 256])
-    }
-
-    fn as_mut_ptr(&mut self) -> *mut c_char {
-        self.0.as_mut_ptr()
-    }
-
-    const LEN: u32 = 256;
-
-    fn text(mut self) -> String {
-        self.0[255] = 0;
-        // SAFETY: it ends in a zero, at the latest in the one above.
-        unsafe { said(ptr::addr_of!(self.0).cast()) }.unwrap_or_default()
-    }
 }
 
 #[cfg(test)]
@@ -162,18 +116,5 @@ mod tests {
         let found = unsafe { (c.function::<extern "C" fn(i32) -> i32>("abs"), c.function::<extern "C" fn()>("no_such_function")) };
         assert_eq!(found.0.unwrap()(-3), 3);
         assert_eq!(found.1.unwrap_err().to_string(), "`libc.so.6` has no function `no_such_function`");
-    }
-
-    #[test]
-    fn messages_are_read_up_to_their_end() {
-        let mut told = Told::new();
-        assert_eq!(Told::new().text(), "");
-        // Without an end.
-        told.0.fill(b'x'.cast_signed());
-        assert_eq!(told.text(), "x".repeat(255));
-        // SAFETY: null.
-        assert_eq!(unsafe { said(ptr::null()) }, None);
-        assert!(Strings::of(["a\0b"]).is_err());
-        assert_eq!(Strings::of(["a", "b"]).unwrap().len(), 2);
     }
 }

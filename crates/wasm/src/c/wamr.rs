@@ -3,7 +3,8 @@
 //!
 //! The types are those of wasm_export.h 2.4; the functions used here are the same since 2022, when the exit code came.
 
-use super::{Strings, Told, api, said};
+use super::strings::Strings;
+use super::{api, said};
 use crate::handler::{Command, Engine, PREOPENED};
 use crate::module;
 use runtime_core::api::handler::HandlerRequest;
@@ -131,5 +132,42 @@ impl Engine for Wamr {
             if (self.api.wasm_runtime_is_wasi_mode)(instance) { (self.api.wasm_runtime_get_wasi_exit_code)(instance) } else { 0 }
         };
         Ok((status & 0xff).cast_signed())
+    }
+}
+
+/// Room for the message of a function that fails.
+struct Told([c_char; 256]);
+
+impl Told {
+    fn new() -> Self {
+        Self([0; 256])
+    }
+
+    fn as_mut_ptr(&mut self) -> *mut c_char {
+        self.0.as_mut_ptr()
+    }
+
+    const LEN: u32 = 256;
+
+    fn text(mut self) -> String {
+        self.0[255] = 0;
+        // SAFETY: it ends in a zero, at the latest in the one above.
+        unsafe { said(ptr::addr_of!(self.0).cast()) }.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_read_up_to_their_end() {
+        let mut told = Told::new();
+        assert_eq!(Told::new().text(), "");
+        // Without an end.
+        told.0.fill(b'x'.cast_signed());
+        assert_eq!(told.text(), "x".repeat(255));
+        // SAFETY: null.
+        assert_eq!(unsafe { said(ptr::null()) }, None);
     }
 }

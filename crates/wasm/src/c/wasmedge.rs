@@ -3,7 +3,8 @@
 //!
 //! The types are those of wasmedge/wasmedge.h 0.14.1; the functions used here are the same since 0.11.
 
-use super::{Strings, api, said};
+use super::strings::Strings;
+use super::{api, said};
 use crate::handler::{Command, Engine, PREOPENED};
 use crate::module;
 use runtime_core::api::handler::HandlerRequest;
