@@ -1,7 +1,8 @@
 //! WAMR, the WebAssembly Micro Runtime, by libiwasm.so: an interpreter that also runs what `wamrc` has compiled. Not here: its sockets, which are no
 //! part of WASI preview 1.
 //!
-//! The types are those of wasm_export.h 2.4; the functions used here are the same since 2022, when the exit code came.
+//! The types are those of wasm_export.h as the package `wamr-sys` 0.1.1 carries it, of 2020, but for the function for the exit code, which came later
+//! and takes an instance, too. No other version was tried.
 
 use super::strings::Strings;
 use super::{api, said};

@@ -1,7 +1,7 @@
 //! WasmEdge, by libwasmedge.so.0: an interpreter that also runs what its own compiler has put into a module. Not here: plug-ins, none of which
 //! is loaded.
 //!
-//! The types are those of wasmedge/wasmedge.h 0.14.1; the functions used here are the same since 0.11.
+//! The types are those of wasmedge/wasmedge.h 0.14.1, the version that was tried. One that lacks a function used here is refused.
 
 use super::strings::Strings;
 use super::{api, said};

@@ -1,6 +1,7 @@
 //! Wasmer, by libwasmer.so: a compiler. Not here: its own packages and the rest of WASIX beyond what a module imports.
 //!
-//! The types are those of wasm.h (the common C API of WebAssembly engines) and wasmer.h 7.4.2; the functions used here are the same since 3.0.
+//! The types are those of wasm.h (the common C API of WebAssembly engines) and wasmer.h 7.4.2, the version that was
+//! tried. One that lacks a function used here is refused.
 //!
 //! The library compiles with threads of its own and makes threads for WASI. Threads that exist before the filter and the labels of the container
 //! are set would not have them: all it does here it does in `run`.
