@@ -53,12 +53,25 @@ pub fn krun() -> Result<PathBuf> {
 
 /// What of the workspace has engines, with all of them, for the tests: compiled once, by clippy, which is the compiler with lints. A check of
 /// its own would read the engines' sources a second time.
-const ENGINES: [&str; 4] = ["--profile", "handlers", "--features", "pinnace-cli/handlers,pinnace-wasm/wasmi,pinnace-wasm/wasmtime"];
+const ENGINES: [&str; 4] = [
+    "--profile",
+    "handlers",
+    "--features",
+    "pinnace-cli/handlers,pinnace-wasm/wamr,pinnace-wasm/wasmedge,pinnace-wasm/wasmer,pinnace-wasm/wasmi,pinnace-wasm/wasmtime",
+];
 
 /// The runtime with all handlers.
 pub fn handlers() -> Result<PathBuf> {
     let arguments = [&["build", "--package", "pinnace-cli", "--package", "pinnace-wasm"][..], &ENGINES].concat();
     one(&build(&arguments, Build::Linted)?, "pinnace")
+}
+
+/// The library that stands in for Wasmer's.
+pub fn wasmer_stand_in() -> Result<PathBuf> {
+    // Both packages, so that their dependencies are those of the runtime, built already.
+    let arguments =
+        [&["build", "--package", "pinnace-cli", "--package", "pinnace-wasm", "--example", "wasmer-stand-in"][..], &ENGINES].concat();
+    one(&build(&arguments, Build::Linted)?, "wasmer-stand-in")
 }
 
 /// The unit tests of the engines.
@@ -181,8 +194,10 @@ pub fn static_libseccomp(command: &mut Command) {
 /// A program from one of cargo's messages; most tell of libraries.
 fn program(message: &Value) -> Option<Program> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
+    // A library for programs in C is one, too.
+    let library = || message["filenames"][0].as_str().filter(|_| message["target"]["crate_types"][0] == "cdylib");
     Some(Program {
-        path: message["executable"].as_str().map(PathBuf::from)?,
+        path: message["executable"].as_str().or_else(library).map(PathBuf::from)?,
         name: text(&message["target"]["name"])?,
         kind: text(&message["target"]["kind"][0])?,
         test: message["profile"]["test"].as_bool()?,
@@ -204,6 +219,9 @@ mod tests {
         let library = json!({"reason": "compiler-artifact", "executable": null, "manifest_path": "/p/Cargo.toml", "target": {"name": "x", "kind": ["lib"]},
             "profile": {"test": false}});
         assert!(program(&library).is_none());
+        let library = json!({"reason": "compiler-artifact", "executable": null, "filenames": ["/t/libx.so"], "manifest_path": "/p/Cargo.toml",
+            "target": {"name": "x", "kind": ["example"], "crate_types": ["cdylib"]}, "profile": {"test": false}});
+        assert_eq!(program(&library).expect("a library for C").path, Path::new("/t/libx.so"));
         assert!(program(&json!({"reason": "build-finished", "success": true})).is_none());
     }
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask handlers`: builds `pinnace-handlers`, the program with the engines, lints it on the way, and runs the tests that need it.
 //!
 //! It is apart from `cargo xtask test` because the engines are most of the time of a build: whoever changes nothing about them need not wait.
-//! Here: the order, and where the program goes. Not here: building (`binaries.rs`).
+//! Here: the order, and where the program goes. Not here: building (`binaries.rs`), the
+//! engines that are libraries (`engines.rs`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 
 use crate::binaries;
+use crate::engines;
 use crate::host;
 use crate::store::{Progress, workspace};
 
@@ -44,12 +46,17 @@ pub fn run(args: &[String]) -> Result<u8> {
     for test in binaries::engine_tests()? {
         good &= passes(Command::new(&test.path).current_dir(&test.directory))?;
     }
-    progress.say("run the tests of containers that are WebAssembly");
+    let engines = engines::prepare(&handlers, &progress)?;
+    for (name, why) in &engines.missing {
+        progress.say(format!("no containers by {name}: {why}"));
+    }
+    progress.say(format!("run the tests of containers that are WebAssembly, by {}", engines.names.join(", ")));
     let suite = binaries::suite(false)?;
     let runtime = binaries::pinnace()?;
     let mut command = Command::new(&suite.integration);
     command.arg(TESTS).current_dir(workspace().join("tests")).env_remove("RUNTIME").env("RUST_BACKTRACE", "0");
-    command.env("PINNACE_BIN", &runtime).env("PINNACE_HANDLERS", &handlers);
+    command.env("PINNACE_BIN", &runtime).env("PINNACE_HANDLERS", &engines.program).env("PINNACE_HANDLERS_ALONE", &handlers);
+    command.env("PINNACE_ENGINES", engines.names.join(",")).env("PINNACE_WASM_PROGRAM", &engines.tell);
     command.env("PINNACE_PROBE", &suite.probe).env("PINNACE_IN_VIEW", &suite.in_view);
     good &= passes(&mut command)?;
     Ok(u8::from(!good))

@@ -20,6 +20,10 @@ pub enum Sign {
     Static(&'static str),
     /// A file that the C compiler's linker finds, such as `libseccomp.a`.
     Library(&'static str),
+    /// A file by its path.
+    File(&'static str),
+    /// The standard library for one of these targets, of the distribution's Rust compiler.
+    RustTarget(&'static [&'static str]),
 }
 
 /// Something the work needs, by the packages that bring it.
@@ -43,6 +47,8 @@ impl Need {
             Sign::Program(name) => program(name).is_some(),
             Sign::Static(name) => static_program(name).is_some(),
             Sign::Library(name) => library(name).is_some(),
+            Sign::File(path) => Path::new(path).is_file(),
+            Sign::RustTarget(names) => names.iter().any(|name| rust_target(name)),
         }
     }
 
@@ -134,7 +140,8 @@ pub fn ensure(needs: &[&Need]) -> Result<Vec<String>> {
         |package: &dyn Fn(&Need) -> String| missing.iter().map(|need| format!("  {} ({})\n", package(need), need.why)).collect::<String>();
     let Some(manager) = Manager::find() else {
         let names = list(&|need| match need.sign {
-            Sign::Program(name) | Sign::Static(name) | Sign::Library(name) => name.to_owned(),
+            Sign::Program(name) | Sign::Static(name) | Sign::Library(name) | Sign::File(name) => name.to_owned(),
+            Sign::RustTarget(names) => names.join(" or "),
         });
         bail!("this machine has neither apt-get nor dnf, and lacks:\n{names}");
     };
@@ -169,6 +176,11 @@ pub fn library(name: &str) -> Option<PathBuf> {
     // An unknown name is printed as it is.
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     path.is_absolute().then(|| path.canonicalize().ok()).flatten()
+}
+
+/// Whether the distribution's Rust compiler has the standard library for a target.
+pub fn rust_target(name: &str) -> bool {
+    Path::new("/usr/lib/rustlib").join(name).join("lib").is_dir()
 }
 
 /// The triple that rustc builds for by default, such as `x86_64-unknown-linux-gnu`.

@@ -11,6 +11,7 @@ mod contain;
 mod debian;
 mod demo;
 mod dist;
+mod engines;
 mod fuzz;
 mod handlers;
 mod host;

@@ -31,11 +31,11 @@ pub(crate) fn backends(root: &Path) -> Backends {
     backends
 }
 
-/// The handlers; the first of a name that several have, such as `wasm`, is the one that is meant by it.
+/// The handlers; the first of a name that several have, such as `wasm`, is the one that is meant by it where it can be used.
 pub(crate) fn handlers() -> Vec<Box<dyn Handler>> {
-    #[cfg_attr(not(any(feature = "krun", feature = "wasm-wasmi", feature = "wasm-wasmtime")), expect(unused_mut))]
+    #[cfg_attr(not(any(feature = "krun", feature = "wasm")), expect(unused_mut))]
     let mut handlers: Vec<Box<dyn Handler>> = Vec::new();
-    #[cfg(any(feature = "wasm-wasmi", feature = "wasm-wasmtime"))]
+    #[cfg(feature = "wasm")]
     handlers.extend(pinnace_wasm::handlers());
     #[cfg(feature = "krun")]
     handlers.extend([Box::new(pinnace_krun::Krun) as Box<dyn Handler>]);

@@ -13,6 +13,9 @@ use std::path::Path;
 /// Exit status of a program that traps: that of SIGABRT, as the engines' own programs have it.
 const TRAPPED: i32 = 128 + libc::SIGABRT;
 
+/// Largest program that is read, in bytes: what is larger would be memory of the container's, whose limit may be none.
+pub(crate) const MOST_PROGRAM: u64 = 256 << 20;
+
 /// Directories that the program may reach, by their names in it: all of the container, and the working directory for paths that are relative.
 pub(crate) const PREOPENED: [&str; 2] = ["/", "."];
 
@@ -22,6 +25,14 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     const NAME: &'static str;
     /// How `--version` calls it.
     const TAG: &'static str;
+
+    /// Whether what it needs on this machine is there.
+    ///
+    /// # Errors
+    /// What is missing.
+    fn usable() -> Result<()> {
+        Ok(())
+    }
 
     /// In the parent: what is known of the program before anything is made.
     ///
@@ -33,6 +44,8 @@ pub(crate) trait Engine: Sized + Send + Sync + 'static {
     ///
     /// # Errors
     /// It is none, or asks for what the engine does not offer.
+    ///
+    /// No thread may be started: it would not have what the child gets later, the seccomp filter and labels.
     fn load(&mut self, program: &[u8], command: &Command) -> Result<()>;
 
     /// In the parent, afterwards: keeps what saves time.
@@ -73,6 +86,12 @@ impl Command {
         // A name is what can be looked up by; the kernel's own strings without one are nothing to WASI.
         Ok(Self { args, env: env.into_iter().filter(|(name, _)| !name.is_empty()).collect() })
     }
+
+    /// The environment as `NAME=value`.
+    #[cfg(any(feature = "wamr", feature = "wasmedge"))]
+    pub(crate) fn pairs(&self) -> impl Iterator<Item = String> + '_ {
+        self.env.iter().map(|(name, value)| format!("{name}={value}"))
+    }
 }
 
 /// The handler of an engine.
@@ -97,6 +116,10 @@ impl<E: Engine> Handler for Wasm<E> {
         E::TAG
     }
 
+    fn usable(&self) -> Result<()> {
+        E::usable()
+    }
+
     fn program(&self) -> Program {
         Program::Readable
     }
@@ -114,7 +137,8 @@ struct Process<E> {
 impl<E: Engine> HandlerProcess for Process<E> {
     fn load(&mut self, start: &HandlerStart) -> Result<()> {
         self.command = Command::of(start)?;
-        self.engine.load(&read(&start.program)?, &self.command)
+        self.engine.load(&read(&start.program, MOST_PROGRAM)?, &self.command)?;
+        alone()
     }
 
     fn loaded(&mut self) -> Result<()> {
@@ -131,8 +155,17 @@ impl<E: Engine> HandlerProcess for Process<E> {
     }
 }
 
-/// Reads a regular file. The look-up found one, but that was a moment ago.
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// # Errors
+/// The process has more than one thread, where the container has a `/proc` to tell.
+fn alone() -> Result<()> {
+    match std::fs::read_dir("/proc/self/task").map(Iterator::count) {
+        Ok(threads) if threads > 1 => Err(Error::other("the engine has started a thread, which the container's filter would not reach")),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a regular file of at most `most` bytes. The look-up found one, but that was a moment ago.
+fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let what = || format!("read `{}`", path.display());
     let fd = openat(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
     let fd = fd.map_err(std::io::Error::from).context(what)?;
@@ -140,9 +173,21 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     if !FileType::from_raw_mode(stat.st_mode).is_file() {
         return Err(Error::other(format!("`{}` is not a regular file", path.display())));
     }
+    let large = || Error::invalid(format!("`{}` is larger than the {} MiB that a program may have", path.display(), most >> 20));
+    if stat.st_size.cast_unsigned() > most {
+        return Err(large());
+    }
     let mut bytes = Vec::new();
-    File::from(fd).read_to_end(&mut bytes).context(what)?;
-    Ok(bytes)
+    // It may grow while it is read.
+    File::from(fd).take(most + 1).read_to_end(&mut bytes).context(what)?;
+    if bytes.len() as u64 > most { Err(large()) } else { Ok(bytes) }
+}
+
+/// Whether the bytes are a component: behind the magic number stand the version and the layer, 0 for modules ("Binary Format" of the
+/// component model).
+#[cfg(any(feature = "c-library", feature = "wasmtime"))]
+pub(crate) fn is_component(binary: &[u8]) -> bool {
+    binary.get(6..8) == Some(&[1, 0])
 }
 
 /// A module that is no command.
@@ -176,9 +221,32 @@ mod tests {
     }
 
     #[test]
+    fn a_large_file_is_refused_by_its_path_and_the_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.wasm");
+        let text = |most| read(&path, most).map_err(|e| e.to_string());
+        File::create(&path).unwrap().set_len((1 << 20) + 1).unwrap();
+        assert_eq!(text(1 << 20), Err(format!("`{}` is larger than the 1 MiB that a program may have", path.display())));
+        File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        assert_eq!(text(1 << 20).map(|bytes| bytes.len()), Ok(1 << 20));
+        // Its size says nothing, as that of files in /proc, and is not believed.
+        assert!(read(Path::new("/proc/self/maps"), 3).unwrap_err().to_string().contains("larger than the 0 MiB"));
+    }
+
+    #[test]
+    fn threads_are_noticed() {
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || wait.recv());
+        assert!(alone().unwrap_err().to_string().contains("has started a thread"));
+        drop(done);
+        other.join().unwrap().unwrap_err();
+    }
+
+    #[test]
     fn only_files_are_read() {
-        assert!(read(Path::new("/dev/null")).unwrap_err().to_string().contains("is not a regular file"));
-        assert!(read(Path::new("/nonexistent")).unwrap_err().to_string().contains("No such file"));
+        let refused = |path: &str, most| read(Path::new(path), most).unwrap_err().to_string();
+        assert!(refused("/dev/null", 9).contains("is not a regular file"));
+        assert!(refused("/nonexistent", 9).contains("No such file"));
         assert_eq!(one_line("a:\n\n  b\n"), "a: b");
     }
 }

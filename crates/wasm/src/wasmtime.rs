@@ -5,7 +5,7 @@
 //! the child, when nothing else of the runtime does.
 
 use crate::cache::{Cache, Slot};
-use crate::handler::{Command, Engine, PREOPENED, no_start, one_line};
+use crate::handler::{Command, Engine, PREOPENED, is_component, no_start, one_line};
 use runtime_core::api::handler::HandlerRequest;
 use runtime_core::{Error, Result};
 use wasmtime::component::{Component, ResourceTable};
@@ -30,17 +30,18 @@ impl Engine for Wasmtime {
     const TAG: &'static str = "WASM:wasmtime";
 
     fn prepare(request: &HandlerRequest<'_>) -> Result<Self> {
-        let slot = Cache::open(request.cache).and_then(|cache| cache.slot(request));
+        let asking = asking(config()).map_err(|e| refused(&e))?;
+        let slot = Cache::open(request.cache).and_then(|cache| cache.slot(request, asking.precompile_compatibility_hash()));
         let slot = slot.inspect_err(|e| tracing::debug!("no compiled code is kept: {e}")).ok().flatten();
         Ok(Self { slot, program: None })
     }
 
     fn load(&mut self, program: &[u8], _: &Command) -> Result<()> {
-        let engine = engine().map_err(|e| refused(&e))?;
+        let engine = wasmtime::Engine::new(&config()).map_err(|e| refused(&e))?;
         let binary = wat::parse_bytes(program).map_err(|e| Error::invalid(one_line(&e.to_string())))?;
-        let slot = self.slot.as_mut().filter(|slot| slot.is_of(program));
+        let mut slot = self.slot.as_mut().filter(|slot| slot.is_of(program));
         let is_component = is_component(&binary);
-        let kept = slot.as_ref().and_then(|slot| slot.code()).and_then(|code| deserialized(&engine, code, is_component));
+        let kept = slot.as_mut().and_then(|slot| slot.code()).and_then(|code| deserialized(&engine, &code, is_component));
         let loaded = match kept {
             Some(loaded) => loaded,
             None => {
@@ -98,24 +99,24 @@ fn refused(e: &wasmtime::Error) -> Error {
     Error::invalid(one_line(&format!("{e:#}")))
 }
 
-fn engine() -> wasmtime::Result<wasmtime::Engine> {
+fn config() -> Config {
     let mut config = Config::new();
     // Without images of memory there is no descriptor that would have to outlive the gate.
     config.memory_init_cow(false);
-    wasmtime::Engine::new(&config)
+    config
 }
 
-/// Whether the bytes are a component: behind the magic number stand the version and the layer, 0 for modules ("Binary Format" of the
-/// component model).
-fn is_component(binary: &[u8]) -> bool {
-    binary.get(6..8) == Some(&[1, 0])
+/// An engine that only says what compiled code depends on: version, settings, processor. One that could run code would make its handlers of signals
+/// those of the runtime, once and for all, and the child, which starts without any, would never have them.
+fn asking(mut config: Config) -> wasmtime::Result<wasmtime::Engine> {
+    wasmtime::Engine::new(config.signals_based_traps(false))
 }
 
 fn compiled(engine: &wasmtime::Engine, binary: &[u8], is_component: bool) -> wasmtime::Result<Loaded> {
     Ok(if is_component { Loaded::Component(Component::new(engine, binary)?) } else { Loaded::Module(Module::new(engine, binary)?) })
 }
 
-/// Code from the cache; `None` where it is of another version or processor.
+/// Code from the cache; `None` where it is of another version or processor, which its key should have said.
 #[allow(unsafe_code)]
 fn deserialized(engine: &wasmtime::Engine, code: &[u8], is_component: bool) -> Option<Loaded> {
     // SAFETY: the code comes from a file that only this user can have written, in a directory of this user's that nobody else can enter
@@ -169,4 +170,29 @@ async fn run_component(component: &Component, command: &Command) -> wasmtime::Re
     let program = bindings::Command::instantiate_async(&mut store, component, &linker).await?;
     let result = program.wasi_cli_run().call_run(&mut store).await?;
     Ok(i32::from(result.is_err()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use wasmtime::ModuleVersionStrategy;
+
+    fn version(config: Config) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        asking(config).unwrap().precompile_compatibility_hash().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    #[test]
+    fn the_key_knows_the_version_and_the_settings() {
+        let own = version(config());
+        assert_eq!(own, version(config()));
+        let mut other = config();
+        other.module_version(ModuleVersionStrategy::Custom("47.0.0".into())).unwrap();
+        assert_ne!(own, version(other), "another version of the engine");
+        let mut other = config();
+        other.cranelift_opt_level(wasmtime::OptLevel::None);
+        assert_ne!(own, version(other), "another setting");
+    }
 }

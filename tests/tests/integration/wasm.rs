@@ -1,5 +1,12 @@
-//! Containers that are WebAssembly, by each engine, in a build that has them (`cargo xtask handlers`), which the runtime hands over to. Not
-//! here: what happens where there is no handler (`handlers`).
+//! Containers that are WebAssembly, by each engine, in a build that has them (`cargo xtask handlers`), which the runtime hands over to. Wasmer's
+//! library is a stand-in (`crates/wasm/tests/stand-in/wasmer.rs`). Not here: what happens where there is no handler (`handlers`).
+//!
+//! | variable | meaning |
+//! |---|---|
+//! | `PINNACE_HANDLERS` | the program with the handlers, which finds the libraries of engines |
+//! | `PINNACE_HANDLERS_ALONE` | the same program as it was built, which finds what the machine has |
+//! | `PINNACE_ENGINES` | the engines that can be used, separated by commas |
+//! | `PINNACE_WASM_PROGRAM` | `tests/wasm/tell.rs`, compiled |
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,7 +16,16 @@ use std::time::Duration;
 use harness::{Container, Need, Test, Value, json, pinnace_only};
 
 const NEED: Need = Need::Variable("PINNACE_HANDLERS");
-const ENGINES: [&str; 2] = ["wasmtime", "wasmi"];
+/// Engines that are part of the program.
+const BUILT_IN: [&str; 2] = ["wasmtime", "wasmi"];
+/// Engines that are libraries, with their names.
+const LIBRARIES: [(&str, &str); 3] = [("wasmedge", "libwasmedge.so.0"), ("wamr", "libiwasm.so"), ("wasmer", "libwasmer.so")];
+
+/// The engines that can be used here.
+fn engines() -> Vec<&'static str> {
+    let named = std::env::var("PINNACE_ENGINES").unwrap_or_else(|_| BUILT_IN.join(","));
+    BUILT_IN.into_iter().chain(LIBRARIES.map(|(name, _)| name)).filter(|engine| named.split(',').any(|name| name == *engine)).collect()
+}
 
 /// The runtime with the program beside it that has the handlers.
 fn beside(t: Test) -> Test {
@@ -39,7 +55,7 @@ fn wasm<'t>(t: &'t Test, handler: &str, name: &str, args: &[&str]) -> Container<
 #[test]
 fn files_arguments_environment_and_exit_status() {
     let t = beside(pinnace_only!(NEED));
-    for engine in ENGINES {
+    for engine in engines() {
         let c = wasm(&t, engine, "tell.wat", &["-a", "b c"]);
         fs::create_dir_all(c.rootfs().join("data")).unwrap();
         fs::write(c.rootfs().join("data/in"), "what is in it\n").unwrap();
@@ -52,6 +68,91 @@ fn files_arguments_environment_and_exit_status() {
         let out = c.run().code(7).stdout();
         assert_eq!(out, "/tell.wat\0-a\0b c\0A=1\0B=x=y\0HOME=/\0what is in it\n", "{engine}");
         assert_eq!(fs::read_to_string(c.rootfs().join("work/out")).unwrap(), "what is in it\n", "{engine}");
+        c.leaves_nothing();
+    }
+}
+
+#[test]
+fn engines_that_are_missing_are_named() {
+    let _ = pinnace_only!(NEED);
+    for (engine, library) in LIBRARIES.iter().filter(|(engine, _)| !engines().contains(engine)) {
+        harness::report_skip(&format!("wasm by {engine}"), &format!("needs {library} (cargo xtask handlers says why it is not there)"));
+    }
+}
+
+/// What a user would bring: a program with the standard library of a language, compiled by the compiler of a distribution.
+#[test]
+fn a_program_of_rusts_runs() {
+    let t = beside(pinnace_only!(NEED, Need::Variable("PINNACE_WASM_PROGRAM")));
+    for engine in engines() {
+        for (cwd, from, to) in [("/", "/data/in", "/data/out"), ("/data", "in", "out")] {
+            let c = wasm(&t, engine, "trap.wat", &[]);
+            fs::copy(std::env::var("PINNACE_WASM_PROGRAM").unwrap(), c.rootfs().join("tell.wasm")).unwrap();
+            fs::create_dir_all(c.rootfs().join("data")).unwrap();
+            fs::write(c.rootfs().join("data/in"), "to be\nor not to be\n").unwrap();
+            c.args(&["/tell.wasm", from, to, "41"]);
+            c.edit(|s| {
+                s["process"]["cwd"] = cwd.into();
+                s["process"]["env"] = json!(["TELL_B=x=ü", "OTHER=1", "TELL_A="]);
+                s["root"]["readonly"] = false.into();
+            });
+            let out = c.run().code(41);
+            let arguments = format!("arguments [\"/tell.wasm\", {from:?}, {to:?}, \"41\"]\n");
+            assert_eq!(out.stdout(), format!("{arguments}variables {{\"TELL_A\": \"\", \"TELL_B\": \"x=ü\"}}\n"), "{engine}");
+            assert_eq!(out.stderr(), format!("{from} has 4 words\n"), "{engine}");
+            assert_eq!(fs::read_to_string(c.rootfs().join("data/out")).unwrap(), "be 2\nnot 1\nor 1\nto 2\n", "{engine}");
+            c.leaves_nothing();
+            // A panic is a trap, told by the program itself.
+            c.args(&["/tell.wasm", "nothing", to, "41"]);
+            let out = c.run().code(134);
+            assert!(out.stderr().contains("panicked at") && out.stderr().contains("the file to read"), "{engine}: {out}");
+        }
+    }
+}
+
+#[test]
+fn a_library_that_is_missing_is_named() {
+    let t = pinnace_only!(NEED, Need::Variable("PINNACE_HANDLERS_ALONE"));
+    let t = t.with_binary(Path::new(&std::env::var("PINNACE_HANDLERS_ALONE").unwrap()));
+    let features: Value = t.bare().arg("features").ok().json();
+    let mut seen = 0;
+    for (engine, library) in LIBRARIES {
+        let why = features["annotations"][format!("run.oci.pinnace.handler.{engine}")].as_str().unwrap();
+        if why == "usable" {
+            continue;
+        }
+        seen += 1;
+        assert!(why.starts_with(&format!("failed to open `{library}`: ")) && !why.contains('\n'), "{why}");
+        let c = wasm(&t, engine, "trap.wat", &[]);
+        c.refused(&[&format!("the handler `{engine}` cannot be used: failed to open `{library}`: ")]);
+        c.leaves_nothing();
+    }
+    assert_ne!(seen, 0, "no engine is missing on this machine");
+    // Whatever is missing, one by the name of all is there.
+    let c = wasm(&t, "wasm", "component.wat", &[]);
+    assert_eq!(c.run().code(1).stdout(), "a component speaks\n");
+}
+
+#[test]
+fn what_an_engine_cannot_run_is_told() {
+    let t = beside(pinnace_only!(NEED));
+    for engine in engines() {
+        let begin = format!("load `/trap.wat` with the handler `{engine}`: ");
+        if engine != "wasmtime" {
+            let c = wasm(&t, engine, "trap.wat", &[]);
+            fs::copy(module("component.wat"), c.rootfs().join("trap.wat")).unwrap();
+            c.refused(&[&begin, "component"]);
+        }
+        let c = wasm(&t, engine, "trap.wat", &[]);
+        let most = 256 << 20;
+        fs::File::create(c.rootfs().join("trap.wat")).unwrap().set_len(most + 1).unwrap();
+        c.refused(&[&begin, "`/trap.wat` is larger than the 256 MiB that a program may have"]);
+        c.leaves_nothing();
+        // What nobody offers it.
+        let c = wasm(&t, engine, "trap.wat", &[]);
+        let program = r#"(module (import "nobody" "offers" (func $f)) (memory (export "memory") 1) (func (export "_start") (call $f)))"#;
+        fs::write(c.rootfs().join("trap.wat"), program).unwrap();
+        c.run().code(134);
         c.leaves_nothing();
     }
 }
@@ -86,7 +187,7 @@ fn every_way_to_ask_for_it() {
 #[test]
 fn a_broken_module_is_one_clear_line() {
     let t = beside(pinnace_only!(NEED));
-    for engine in ENGINES {
+    for engine in engines() {
         for (content, text) in
             [(&b"\0asm\x01\0\0\0\x01\xff"[..], ""), (b"no module at all", ""), (b"", ""), (b"(module)", "exports no function `_start`")]
         {
@@ -107,7 +208,7 @@ fn a_broken_module_is_one_clear_line() {
 #[test]
 fn a_trap_ends_with_a_status_and_its_message() {
     let t = beside(pinnace_only!(NEED));
-    for engine in ENGINES {
+    for engine in engines() {
         let c = wasm(&t, engine, "trap.wat", &[]);
         let out = c.run().code(134);
         assert!(out.stderr().contains("unreachable") && out.stderr().lines().count() == 1, "{engine}: {out}");
@@ -118,7 +219,7 @@ fn a_trap_ends_with_a_status_and_its_message() {
 #[test]
 fn signals_end_it() {
     let t = beside(pinnace_only!(NEED, Need::CrunDiffers("wasm-signals")));
-    for engine in ENGINES {
+    for engine in engines() {
         let c = wasm(&t, engine, "wait.wat", &[]);
         let mut running = c.spawn();
         running.until("ready");
@@ -133,7 +234,7 @@ fn signals_end_it() {
 #[test]
 fn create_checks_and_start_runs() {
     let t = beside(pinnace_only!(NEED));
-    for engine in ENGINES {
+    for engine in engines() {
         let c = wasm(&t, engine, "wait.wat", &[]);
         c.create();
         assert_eq!(c.status(), "created");
@@ -154,7 +255,7 @@ fn create_checks_and_start_runs() {
 #[test]
 fn nothing_of_the_runtime_is_to_be_seen() {
     let t = beside(pinnace_only!(NEED, Need::CrunDiffers("wasm-environment")));
-    for engine in ENGINES {
+    for engine in engines() {
         let show = |file: &str| {
             let c = wasm(&t, engine, "show.wat", &[file]);
             c.launch("run", &[]).env("PINNACE_TEST_SECRET", "of the caller").output().code(0).stdout()
@@ -169,7 +270,7 @@ fn nothing_of_the_runtime_is_to_be_seen() {
 #[test]
 fn capabilities_are_those_of_a_program() {
     let t = beside(pinnace_only!(NEED, Need::Root));
-    for engine in ENGINES {
+    for engine in engines() {
         for (uid, caps, wanted) in [(0, json!(["CAP_KILL", "CAP_CHOWN"]), 0x21), (1000, json!(["CAP_KILL"]), 0)] {
             let c = wasm(&t, engine, "show.wat", &["proc/self/status"]);
             c.edit(|s| {
@@ -190,15 +291,16 @@ fn capabilities_are_those_of_a_program() {
 #[test]
 fn descriptors_of_the_runtime_are_closed() {
     let t = beside(pinnace_only!(NEED));
-    for engine in ENGINES {
+    for engine in engines() {
         let c = wasm(&t, engine, "wait.wat", &[]);
         let mut running = c.spawn();
         running.until("ready");
         let fds = fs::read_dir(format!("/proc/{}/fd", c.pid())).unwrap().map(|fd| fd.unwrap());
         let own = fds.filter(|fd| !["0", "1", "2"].iter().any(|n| fd.file_name() == **n));
         let links: Vec<String> = own.map(|fd| fs::read_link(fd.path()).unwrap().display().to_string()).collect();
-        // Its two directories, and what its executor waits with.
-        let odd = links.iter().filter(|l| *l != "/" && !["anon_inode:[eventpoll]", "anon_inode:[eventfd]"].contains(&l.as_str()));
+        // Its two directories, and what the engine waits with.
+        let waits = ["anon_inode:[eventpoll]", "anon_inode:[eventfd]", "anon_inode:[timerfd]"];
+        let odd = links.iter().filter(|l| *l != "/" && !waits.contains(&l.as_str()));
         assert_eq!(odd.collect::<Vec<_>>(), [""; 0], "{engine}");
         assert_eq!(links.iter().filter(|l| *l == "/").count(), 2, "{engine}: {links:?}");
         c.kill("KILL");
@@ -252,9 +354,9 @@ fn features_and_version_list_them() {
     let t = pinnace_only!(NEED);
     let t = t.with_binary(Path::new(&std::env::var("PINNACE_HANDLERS").unwrap()));
     let version = t.bare().arg("--version").ok().stdout();
-    assert!(version.contains(" +WASM:wasmtime +WASM:wasmi"), "{version}");
+    assert!(version.contains(" +WASM:wasmtime +WASM:wasmi +WASM:wasmedge +WASM:wamr +WASM:wasmer"), "{version}");
     let features: Value = t.bare().arg("features").ok().json();
-    for engine in ENGINES {
+    for engine in engines() {
         assert_eq!(features["annotations"][format!("run.oci.pinnace.handler.{engine}")], "usable");
     }
     let c = t.container();

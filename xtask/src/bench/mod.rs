@@ -20,6 +20,7 @@ pub const INNER: &str = "bench-in-view";
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--peer PATH]... [--only WORD] [--json FILE] [--svg FILE] [--bin PATH]
+                         [--tell FILE]
 
   --rounds N    rounds of a scenario (40)
   --peer PATH   one more runtime to compare with, beside crun, runc and youki in $PATH
@@ -27,6 +28,7 @@ usage: cargo xtask bench [--rounds N] [--peer PATH]... [--only WORD] [--json FIL
   --json FILE   writes all figures
   --svg FILE    writes a chart
   --bin PATH    a pinnace that is built already
+  --tell FILE   tests/wasm/tell.rs, compiled: adds a scenario for a pinnace with the handler wasmtime
 ";
 
 /// What the command line says.
@@ -39,6 +41,7 @@ pub struct Options {
     runtimes: Vec<(String, PathBuf)>,
     floor: PathBuf,
     probe: PathBuf,
+    tell: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -51,7 +54,7 @@ pub fn run(args: &[String]) -> Result<u8> {
         match word.as_str() {
             "--peer" => peers.push(PathBuf::from(value()?)),
             "--bin" => own = Some(PathBuf::from(value()?)),
-            "--rounds" | "--only" | "--json" | "--svg" => inner.extend([word.clone(), value()?.clone()]),
+            "--rounds" | "--only" | "--json" | "--svg" | "--tell" => inner.extend([word.clone(), value()?.clone()]),
             _ => bail!("unknown option {word}\n{USAGE}"),
         }
     }
@@ -76,6 +79,7 @@ pub fn run_in_view(args: &[String]) -> Result<u8> {
         runtimes: Vec::new(),
         floor: PathBuf::new(),
         probe: PathBuf::new(),
+        tell: None,
     };
     for pair in args.chunks_exact(2) {
         let path = || PathBuf::from(&pair[1]);
@@ -84,6 +88,7 @@ pub fn run_in_view(args: &[String]) -> Result<u8> {
             "--only" => o.only.clone_from(&pair[1]),
             "--json" => o.json = Some(path()),
             "--svg" => o.svg = Some(path()),
+            "--tell" => o.tell = Some(path()),
             "--pinnace" => o.runtimes.insert(0, ("pinnace".into(), path())),
             "--floor" => o.floor = path(),
             "--probe" => o.probe = path(),

@@ -62,6 +62,7 @@ pub fn all(o: &Options, dir: &Path) -> Result<Vec<Scenario>> {
     bench.memory(&plain)?;
     bench.calls(&plain)?;
     bench.many(&plain)?;
+    bench.web_assembly()?;
     Ok(bench.done)
 }
 
@@ -240,6 +241,38 @@ impl Bench<'_> {
             columns.push((who, vec![count(&text) as f64]));
         }
         self.done.push(Scenario { name: name.into(), unit: "calls", columns, note: String::new() });
+        Ok(())
+    }
+
+    /// A program that is WebAssembly, by Wasmtime: with the compiled code of an earlier start, and without.
+    fn web_assembly(&mut self) -> Result<()> {
+        let name = "run, WebAssembly by Wasmtime";
+        let Some(program) = self.o.tell.clone().filter(|_| self.wanted(name)) else { return Ok(()) };
+        let own = self.o.runtimes[0].1.clone();
+        let bundle = bundle::make(self.dir, "web-assembly", &own, &self.o.probe, |config| {
+            config["process"]["args"] = serde_json::json!(["/tell.wasm", "/in", "/out", "0"]);
+            config["annotations"]["run.oci.handler"] = "wasmtime".into();
+            config["root"]["readonly"] = false.into();
+        })?;
+        let rootfs = bundle.join("rootfs");
+        std::fs::copy(&program, rootfs.join("tell.wasm")).with_context(|| format!("copy {}", program.display()))?;
+        std::fs::write(rootfs.join("in"), "to be or not to be\n").context("write a file for it")?;
+        let subject = ("pinnace", &*own);
+        let kept = self.root("pinnace").join(".cache/wasm");
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for _ in 0..self.o.rounds {
+            if kept.exists() {
+                std::fs::remove_dir_all(&kept).context("remove the compiled code")?;
+            }
+            without.push(self.run(subject, &bundle).context(name)?);
+            if std::fs::read_dir(&kept).map_or(0, Iterator::count) != 1 {
+                bail!("{name}: no compiled code was kept in {}", kept.display());
+            }
+            with.push(self.run(subject, &bundle).context(name)?);
+        }
+        eprintln!("{name}: done");
+        let columns = vec![("pinnace".into(), with), ("pinnace, first start".into(), without)];
+        self.done.push(Scenario { name: name.into(), unit: "ms", columns, note: String::new() });
         Ok(())
     }
 

@@ -9,7 +9,7 @@ const LONGEST: usize = 600;
 const README: &str = "#![doc = include_str!(\"../README.md\")]";
 
 /// Where `unsafe` may stand, and why there.
-const UNSAFE_ROOMS: [(&str, &str); 18] = [
+const UNSAFE_ROOMS: [(&str, &str); 20] = [
     ("crates/runtime-core/src/sys/", "raw system calls of the parent and the child"),
     ("crates/cgroup-fs/src/sys.rs", "bpf(2), which no library has"),
     ("crates/seccomp/src/kernel.rs", "seccomp(2), which no library has"),
@@ -18,6 +18,8 @@ const UNSAFE_ROOMS: [(&str, &str); 18] = [
     ("crates/criu/src/spawn.rs", "marks descriptors between fork and exec"),
     ("crates/krun/src/spawn.rs", "what passt gets between fork and exec"),
     ("crates/krun/src/library.rs", "a C library that is loaded at run time"),
+    ("crates/wasm/src/c/", "C libraries that are loaded at run time"),
+    ("crates/wasm/tests/stand-in/wasmer.rs", "a C library"),
     ("crates/wasm/src/signals.rs", "sigaction(2), which rustix lacks"),
     ("crates/wasm/src/wasmtime.rs", "compiled code that is taken from the cache"),
     ("crates/cli/src/entry.rs", "main without Rust's own start-up"),

@@ -15,12 +15,12 @@ use std::path::{Path, PathBuf};
 
 /// Handlers that engines and people know by name, with what each would need here. crun has all of them as options of its build.
 const KNOWN: [(&str, &str); 9] = [
-    ("wasm", "needs one of the features wasm-wasmtime, wasm-wasmi"),
+    ("wasm", "needs one of the features wasm-wasmtime, wasm-wasmi, wasm-wasmedge, wasm-wamr, wasm-wasmer"),
     ("wasmtime", "needs the feature wasm-wasmtime"),
     ("wasmi", "needs the feature wasm-wasmi"),
-    ("wasmedge", "needs a build that loads libwasmedge"),
-    ("wasmer", "needs a build that loads libwasmer"),
-    ("wamr", "needs a build that loads libiwasm"),
+    ("wasmedge", "needs the feature wasm-wasmedge"),
+    ("wasmer", "needs the feature wasm-wasmer"),
+    ("wamr", "needs the feature wasm-wamr"),
     ("krun", "needs the feature krun"),
     ("spin", "needs a build with the spin engine, which no C library or crate offers to runtimes"),
     ("dotnet", "needs a build that embeds mono"),
@@ -84,7 +84,7 @@ pub trait Handler: Send + Sync {
     /// Its name, by which it is asked for.
     fn name(&self) -> &'static str;
 
-    /// Other names it goes by, such as `wasm`; the first handler of a name has it.
+    /// Other names it goes by, such as `wasm`; the first handler of a name that can be used has it.
     fn aliases(&self) -> &'static [&'static str] {
         &[]
     }
@@ -186,12 +186,17 @@ fn is_wasm(spec: &Spec<'_>) -> bool {
     program.is_some_and(|name| name.ends_with(".wasm") || name.ends_with(".wat"))
 }
 
-/// The handler of a name among `handlers`.
+/// The handler of a name among `handlers`. Where several go by it, such as `wasm`, it is the first that can be used on this machine, and the first of
+/// all where none can.
 ///
 /// # Errors
 /// [`ErrorKind::NoHandler`]: it is not there.
 pub fn find<'h>(handlers: &'h [Box<dyn Handler>], name: &str) -> Result<&'h dyn Handler> {
-    let found = handlers.iter().find(|h| h.name() == name || h.aliases().contains(&name));
+    let named = || handlers.iter().filter(|h| h.name() == name || h.aliases().contains(&name));
+    let found = match named().nth(1) {
+        Some(_) => named().find(|h| h.usable().is_ok()).or(named().next()),
+        None => named().next(),
+    };
     found.map(|h| &**h).ok_or_else(|| {
         Error::new(
             ErrorKind::NoHandler,
@@ -245,7 +250,8 @@ mod tests {
         }
     }
 
-    struct Named(&'static str);
+    /// Its name, and whether it can be used.
+    struct Named(&'static str, bool);
     impl Handler for Named {
         fn name(&self) -> &'static str {
             self.0
@@ -256,14 +262,23 @@ mod tests {
         fn tag(&self) -> &'static str {
             "WASM"
         }
+        fn usable(&self) -> Result<()> {
+            if self.1 { Ok(()) } else { Err(Error::other("no library")) }
+        }
         fn prepare(&self, _: &HandlerRequest<'_>) -> Result<Box<dyn HandlerProcess>> {
             Err(Error::other("not asked for here"))
         }
     }
 
     #[test]
-    fn the_first_of_a_name_has_it() {
-        let handlers: Vec<Box<dyn Handler>> = vec![Box::new(Named("a")), Box::new(Named("b"))];
+    fn the_first_of_a_name_that_can_be_used_has_it() {
+        let of = |a, b| -> Vec<Box<dyn Handler>> { vec![Box::new(Named("a", a)), Box::new(Named("b", b))] };
+        for (a, b, want) in [(true, true, "a"), (true, false, "a"), (false, true, "b"), (false, false, "a")] {
+            assert_eq!(find(&of(a, b), "wasm").unwrap().name(), want);
+        }
+        // By its own name it is found though it cannot be used: why, it says itself.
+        assert_eq!(find(&of(true, false), "b").unwrap().name(), "b");
+        let handlers = of(true, true);
         let found = |name| find(&handlers, name).map_or_else(|e| format!("{:?}: {e}", e.kind()), |h| h.name().to_owned());
         assert_eq!((found("wasm"), found("b")), ("a".to_owned(), "b".to_owned()));
         assert_eq!(found("c"), "NoHandler: unknown handler `c`");
