@@ -25,6 +25,9 @@ pub(crate) struct Facts {
     pub lsm: Lsm,
     /// How cgroups are mounted; looked at only when the container mounts them.
     pub cgroups: Option<CgroupLayout>,
+    /// This process may copy trees of its mount namespace, as root of a user namespace that an engine has made for both; asked only for a
+    /// container with a user namespace of its own.
+    pub copies_trees: bool,
     /// A mount namespace can be made of a tree (kernel 7.0); asked only when the container could live in one.
     pub tree_namespaces: bool,
 }
@@ -121,10 +124,12 @@ impl Facts {
         let automatic = euid != 0 && !linux.namespaces.iter().any(|n| n.kind == "user");
         let default_maps = automatic || (new_user && linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty());
         let mounts_cgroups = spec.mounts.iter().any(|m| m.fstype.as_deref().is_some_and(|t| t == "cgroup" || t == "cgroup2"));
+        let another_user = linux.namespaces.iter().any(|n| n.kind == "user");
         Ok(Self {
             euid,
             egid,
             initial_userns,
+            copies_trees: another_user && euid == 0 && !initial_userns && sys::may_copy_trees(),
             setgroups_denied: !initial_userns && read(proc, c"self/setgroups")?.starts_with(b"deny"),
             subordinate: if default_maps { subordinate(euid)? } else { Subordinate::default() },
             lsm: Lsm::gather(proc, process, &linux)?,

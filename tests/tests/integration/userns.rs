@@ -1,7 +1,7 @@
 //! User namespaces made by a privileged runtime: id maps, what belongs to whom, devices, joining, `exec`.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use harness::{Container, Need, Test, behaviour, json};
 
@@ -180,4 +180,34 @@ fn time_offsets_work_in_it() {
     c.edit(|s| s["linux"]["timeOffsets"] = json!({ "boottime": { "secs": 1000, "nanosecs": 0 } }));
     let text = c.report()["timens_offsets"].as_str().unwrap().to_owned();
     assert!(text.lines().any(|l| l.split_whitespace().collect::<Vec<_>>() == ["boottime", "1000", "0"]), "{text}");
+}
+
+/// As an engine without privileges does it: the runtime is root of a user namespace with ids below, and the container's root another of them.
+#[test]
+fn below_another_one_sources_are_opened_by_the_runtime() {
+    const SCRIPT: &str = "before=$(readlink /proc/$$/ns/user)
+        (while test \"$(readlink /proc/$$/ns/user)\" = \"$before\"; do sleep 0.01; done
+        for kind in uid gid; do printf '0 0 1\\n1 100000 65536\\n' >/proc/$$/${kind}_map; done) &
+        exec unshare -U -m sh -c 'until test \"$(id -u):$(id -g)\" = 0:0; do sleep 0.01; done; exec \"$@\"' sh \"$@\"";
+    let t = behaviour!(Need::Root, Need::Rootless, Need::Tool("unshare"));
+    let c = t.container();
+    c.new_user_namespace(1);
+    c.global(&["--cgroup-manager", "disabled"]);
+    fs::create_dir(c.rootfs().join("mnt")).unwrap();
+    let closed = t.dir().join("closed");
+    fs::create_dir_all(closed.join("given")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    c.edit(|s| {
+        s["linux"].as_object_mut().unwrap().remove("resources");
+        s["process"].as_object_mut().unwrap().remove("rlimits");
+        s["process"].as_object_mut().unwrap().remove("oomScoreAdj");
+        let mounts = s["mounts"].as_array_mut().unwrap();
+        mounts.retain(|m| m["type"] != "cgroup");
+        let options = json!(["rbind", "ro"]);
+        mounts.push(json!({ "destination": "/mnt", "type": "bind", "source": closed.join("given"), "options": options }));
+    });
+    c.args(&["/probe", "report"]);
+    let r = c.launch("run", &[]).under(&["sh", "-c", SCRIPT, "sh"]).ok().report();
+    assert!(r.mount("/mnt").unwrap()["root"].as_str().unwrap().ends_with("/closed/given"));
+    assert_eq!(r["uid_map"], json!([[0, 1, 10_000]]));
 }

@@ -132,7 +132,7 @@ pub(crate) fn compile(
         cgroup_namespace: ns.has(libc::CLONE_NEWCGROUP as u64),
         id_maps: id_maps.as_ref(),
         no_cgroup: options.cgroup_manager == "disabled",
-        parent_opens_sources: user_namespace && !facts.rootless() || in_tree,
+        parent_opens_sources: user_namespace && (!facts.rootless() || facts.copies_trees) || in_tree,
         in_tree,
     };
     let mut steps = vec![Step::JoinCgroups];

@@ -167,8 +167,8 @@ fn facts() -> impl Strategy<Value = Facts> {
         options: options.iter().map(|o| (*o).to_owned()).collect(),
     };
     let legacy = CgroupLayout::Legacy(vec![hierarchy("cpu", "cgroup", &["cpu", "cpuacct"]), hierarchy("unified", "cgroup2", &[])]);
-    (select(vec![0u32, 1000]), any::<[bool; 3]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
-        |(id, [denied, initial, tree], cgroups)| Facts {
+    (select(vec![0u32, 1000]), any::<[bool; 4]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
+        |(id, [denied, initial, tree, copies], cgroups)| Facts {
             euid: id,
             egid: id,
             initial_userns: initial,
@@ -176,6 +176,7 @@ fn facts() -> impl Strategy<Value = Facts> {
             subordinate: Subordinate { uids: vec![(100_000, 65536)], gids: vec![(100_000, 65536)] },
             lsm: Lsm { selinux: true, apparmor: AppArmor::Unconfined },
             cgroups: Some(cgroups),
+            copies_trees: copies,
             tree_namespaces: tree,
         },
     )

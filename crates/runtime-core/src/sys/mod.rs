@@ -21,8 +21,8 @@ pub(crate) use files::*;
 pub(crate) use inside::{PATH_MAX, PathBuffer, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_inside};
 pub(crate) use mount::*;
 pub(crate) use owned::{
-    Together, detached_mount, detached_tree, detached_tree_with, has_tree_namespaces, inherit_little, inside_root, memory_file,
-    new_file_system, pidfd, sealable_file, taken_from, tree_namespace,
+    Together, detached_mount, detached_tree, detached_tree_with, has_tree_namespaces, inherit_little, inside_root, may_copy_trees,
+    memory_file, new_file_system, pidfd, sealable_file, taken_from, tree_namespace,
 };
 pub(crate) use process::*;
 pub(crate) use shown::{OwnStat, Shown};

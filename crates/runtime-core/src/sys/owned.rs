@@ -104,6 +104,11 @@ pub(crate) fn has_tree_namespaces() -> bool {
     open_tree(-1, c"", OPEN_TREE_NAMESPACE | AT_EMPTY_PATH) == Err(Errno(libc::EBADF)) && !is_filtered()
 }
 
+/// Whether this process may copy trees of its mount namespace: the kernel looks at privileges before descriptors.
+pub(crate) fn may_copy_trees() -> bool {
+    open_tree(-1, c"", OPEN_TREE_CLONE | AT_EMPTY_PATH) == Err(Errno(libc::EBADF))
+}
+
 /// [`fsopen`], owned.
 pub(crate) fn new_file_system(fstype: &CStr) -> Result<OwnedFd> {
     owned(fsopen(fstype))
