@@ -61,7 +61,11 @@ fn network_of_the_host(podman: &Podman) {
     assert_eq!(out.stdout().trim(), mine.to_str().unwrap());
 }
 
+/// The bridge, its addresses and the published port are the machine's, of which there is one.
+static BRIDGE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 fn bridge(podman: &Podman) {
+    let _alone = BRIDGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let conf = podman.test.dir().join("networks");
     let call = |args: &[&str]| {
         let mut call = podman.call(&["--network-config-dir", conf.to_str().unwrap()]);
