@@ -183,8 +183,15 @@ fn seen(c: &Container<'_>, out: &Output) -> BTreeMap<String, Value> {
         let used = |key: &str| key == "SigQ" || ["Vm", "Rss"].iter().any(|start| key.starts_with(start)) || key.ends_with("ctxt_switches");
         report.extend(status.into_iter().filter(|(key, _)| !used(key)).map(|(key, value)| (format!("status.{key}"), value)));
     }
-    for mount in report.get_mut("mounts").and_then(Value::as_array_mut).into_iter().flatten() {
-        mount.as_object_mut().unwrap().retain(|key, _| matches!(key.as_str(), "target" | "root" | "source" | "options" | "super" | "type"));
+    if let Some(mounts) = report.get_mut("mounts").and_then(Value::as_array_mut) {
+        for mount in mounts.iter_mut() {
+            mount
+                .as_object_mut()
+                .unwrap()
+                .retain(|key, _| matches!(key.as_str(), "target" | "root" | "source" | "options" | "super" | "type"));
+        }
+        // Where the root is in the list depends on the way it became that.
+        mounts.sort_by_key(|mount| mount["target"].to_string());
     }
     report
 }
