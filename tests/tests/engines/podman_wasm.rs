@@ -10,11 +10,14 @@ use crate::with_each_manager;
 
 /// Where a build of pinnace with handlers is.
 const HANDLERS: &str = "PINNACE_HANDLERS";
+/// A handler cannot give a profile to a process that waits for `start`, and says so.
+const UNCONFINED: &str = "--security-opt=apparmor=unconfined";
 
 with_each_manager!(webassembly(Need::Variable(super::HANDLERS)), exec_into_webassembly(Need::Variable(super::HANDLERS)));
 
-/// An image of the modules, a file for them to read, and nothing else.
+/// An image of the modules, a file for them to read, and nothing else; and the program that runs them, beside the runtime.
 fn image(podman: &Podman) {
+    std::os::unix::fs::symlink(std::env::var(HANDLERS).unwrap(), podman.test.dir().join("bin/pinnace-handlers")).unwrap();
     let tree = podman.test.dir().join("modules");
     fs::create_dir_all(tree.join("data")).unwrap();
     fs::create_dir_all(tree.join("work")).unwrap();
@@ -29,7 +32,7 @@ fn image(podman: &Podman) {
 }
 
 fn run(podman: &Podman, options: &[&str], command: &[&str]) -> harness::Output {
-    let annotation = ["run", "--rm", "--network=none", "--annotation=run.oci.handler=wasm"];
+    let annotation = ["run", "--rm", "--network=none", "--annotation=run.oci.handler=wasm", UNCONFINED];
     podman.call(&[&annotation[..], options, &["localhost/modules"], command].concat()).output()
 }
 
@@ -49,7 +52,16 @@ fn webassembly(podman: &Podman) {
 fn exec_into_webassembly(podman: &Podman) {
     image(podman);
     podman
-        .call(&["run", "--detach", "--name=one", "--network=none", "--annotation=run.oci.handler=wasm", "localhost/modules", "/wait.wat"])
+        .call(&[
+            "run",
+            "--detach",
+            "--name=one",
+            "--network=none",
+            "--annotation=run.oci.handler=wasm",
+            UNCONFINED,
+            "localhost/modules",
+            "/wait.wat",
+        ])
         .ok();
     podman.until_status("one", "running");
     let refused = podman.call(&["exec", "one", "/component.wat"]).output();
