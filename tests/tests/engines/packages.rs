@@ -41,16 +41,16 @@ fn installed_used_and_removed() {
     let own = fs::read_to_string(&settings).unwrap();
     fs::write(&settings, own.replace("[engine]\n", "[engine]\nruntime = \"/usr/bin/pinnace\"\n")).unwrap();
     let run = podman.call_of_default(&["run", "--name=one", "--network=none", IMAGE, "echo", "it runs"]).output();
-    let runtime = podman.call_of_default(&["inspect", "--format={{.OCIRuntime}}", "one"]).output();
-    let pages = ["/usr/share/man/man8/pinnace.8.gz", "/usr/share/bash-completion/completions/pinnace", "/usr/share/doc/pinnace/copyright"];
+    let printed = run.stdout();
+    let runtime = podman.call_of_default(&["inspect", "--format={{.OCIRuntime}}", "one"]).output().stdout();
+    let pages = ["/usr/share/bash-completion/completions/pinnace", "/usr/share/pinnace/engines/containers/10-pinnace.conf"];
     let missing: Vec<_> = pages.iter().filter(|path| !Path::new(path).exists()).collect();
     drop(podman);
 
     let (removed, said) = dpkg(&["--purge", "pinnace"]);
     let after = paths();
     assert!(removed, "{said}");
-    assert_eq!(run.code(0).stdout(), "it runs\n");
-    assert_eq!(runtime.code(0).stdout().trim(), "/usr/bin/pinnace");
+    assert_eq!((run.status(), printed.as_str(), runtime.trim()), (0, "it runs\n", "/usr/bin/pinnace"));
     assert!(missing.is_empty(), "not installed: {missing:?}");
     assert_eq!(after.difference(&before).collect::<Vec<_>>(), Vec::<&String>::new(), "left behind");
     assert_eq!(before.difference(&after).collect::<Vec<_>>(), Vec::<&String>::new(), "taken along");

@@ -10,8 +10,6 @@ use crate::with_each_manager;
 
 /// Where a build of pinnace with handlers is.
 const HANDLERS: &str = "PINNACE_HANDLERS";
-/// A handler cannot give a profile to a process that waits for `start`, and says so.
-const UNCONFINED: &str = "--security-opt=apparmor=unconfined";
 
 with_each_manager!(webassembly(Need::Variable(super::HANDLERS)), exec_into_webassembly(Need::Variable(super::HANDLERS)));
 
@@ -32,11 +30,25 @@ fn image(podman: &Podman) {
 }
 
 fn run(podman: &Podman, options: &[&str], command: &[&str]) -> harness::Output {
-    let annotation = ["run", "--rm", "--network=none", "--annotation=run.oci.handler=wasm", UNCONFINED];
+    let annotation = ["run", "--rm", "--network=none", "--annotation=run.oci.handler=wasm"];
     podman.call(&[&annotation[..], options, &["localhost/modules"], command].concat()).output()
 }
 
+/// podman gives its containers a profile where it is root and there is AppArmor, and the runtime gives none to a handler's process that waits for
+/// `start`: it says so.
+fn has_profiles(podman: &Podman) -> bool {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with('Y'));
+    let profiles = harness::Place::get().root && enabled;
+    if profiles {
+        podman.test.skip("needs a machine where podman gives no AppArmor profile (covered by the run as the user)");
+    }
+    profiles
+}
+
 fn webassembly(podman: &Podman) {
+    if has_profiles(podman) {
+        return;
+    }
     image(podman);
     let host = podman.test.dir().join("given");
     fs::create_dir(&host).unwrap();
@@ -50,18 +62,12 @@ fn webassembly(podman: &Podman) {
 }
 
 fn exec_into_webassembly(podman: &Podman) {
+    if has_profiles(podman) {
+        return;
+    }
     image(podman);
     podman
-        .call(&[
-            "run",
-            "--detach",
-            "--name=one",
-            "--network=none",
-            "--annotation=run.oci.handler=wasm",
-            UNCONFINED,
-            "localhost/modules",
-            "/wait.wat",
-        ])
+        .call(&["run", "--detach", "--name=one", "--network=none", "--annotation=run.oci.handler=wasm", "localhost/modules", "/wait.wat"])
         .ok();
     podman.until_status("one", "running");
     let refused = podman.call(&["exec", "one", "/component.wat"]).output();

@@ -236,6 +236,38 @@ fn a_delegated_cgroup_is_the_root_of_the_namespace() {
     forgotten(&c);
 }
 
+/// Without a namespace of its own a container sees its cgroup where the hierarchy would be; the scope is made after its process.
+#[test]
+fn its_cgroup_is_mounted_without_a_namespace() {
+    let t = behaviour!(Need::Systemd, Need::V2, Need::CrunDiffers("cgroup-of-its-own"));
+    for (userns, option) in [(false, "ro"), (false, "rw"), (true, "ro")] {
+        if userns && !Place::get().root {
+            continue;
+        }
+        let c = container(&t);
+        if userns {
+            c.new_user_namespace(200_000);
+        }
+        c.edit(|s| {
+            s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "cgroup");
+            let mounts = s["mounts"].as_array_mut().unwrap();
+            mounts.retain(|m| m["type"] != "cgroup" && m["type"] != "cgroup2");
+            mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["nosuid", "noexec", "nodev", option] }));
+        });
+        c.sleeping();
+        let out = c.exec(&[], &["/probe", "read-file", "/sys/fs/cgroup/cgroup.procs"]).code(0).json();
+        assert!(!out["text"].as_str().unwrap().is_empty(), "{userns} {option}: {out}");
+        let report = c.exec(&[], &["/probe", "report"]).code(0).report();
+        let mount = report.mount("/sys/fs/cgroup").expect("a mount of it");
+        assert_eq!(mount["type"], "cgroup2", "{userns} {option}");
+        let root = mount["root"].as_str().unwrap();
+        assert!(cgroup(&c).starts_with(root) && root.contains(&scope(&c)), "{userns} {option}: {mount}");
+        assert!(report.mount_has("/sys/fs/cgroup", option), "{userns} {option}: {mount}");
+        c.call("delete").arg("--force").arg(&c.id).ok();
+        forgotten(&c);
+    }
+}
+
 /// Opens the kernel's log, which no default rule allows, and zero, which one does; `c` may make nodes.
 fn verdicts(c: &Container<'_>) -> Vec<Value> {
     let open = |name: &str, minor: &str| c.exec(&[], &["/probe", "mknod", name, "1", minor]).code(0).json()["open"].clone();

@@ -84,6 +84,7 @@ impl Target<'_> {
             cgroup_namespace: has("cgroup"),
             id_maps: self.id_maps,
             no_cgroup: self.record.cgroup.path.is_empty(),
+            late_cgroup: false,
             parent_opens_sources: true,
             in_tree: false,
         }

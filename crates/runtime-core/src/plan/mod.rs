@@ -88,6 +88,8 @@ pub(crate) struct Context<'a> {
     pub id_maps: Option<&'a IdMaps>,
     /// The `disabled` manager: there is no directory to bind.
     pub no_cgroup: bool,
+    /// The cgroup is made when there is a process for it: there is no directory yet that the parent could open.
+    pub late_cgroup: bool,
     /// Sources of bind mounts are opened by the privileged parent.
     pub parent_opens_sources: bool,
     /// The child's mount namespace is made of the rootfs alone.
@@ -132,6 +134,7 @@ pub(crate) fn compile(
         cgroup_namespace: ns.has(libc::CLONE_NEWCGROUP as u64),
         id_maps: id_maps.as_ref(),
         no_cgroup: options.cgroup_manager == "disabled",
+        late_cgroup: makes_cgroups_late(options),
         parent_opens_sources: user_namespace && (!facts.rootless() || facts.copies_trees) || in_tree,
         in_tree,
     };
@@ -269,7 +272,8 @@ fn root_file_system(steps: &mut Vec<Step>, cx: &Context<'_>, own_mounts: bool, o
 
 /// Whether the container could live in a mount namespace that is made of its rootfs alone, where the kernel has such ones. It spares copying all
 /// of the host's mounts and leaving them again. What looks at the process before its root has changed needs the other way: hooks that run
-/// by then, whose root is the host's; and so does what wants something else than a private root.
+/// by then, whose root is the host's; and so does what wants something else than a private root, or a mount of a cgroup that the parent cannot
+/// open yet.
 ///
 /// # Errors
 /// An invalid propagation.
@@ -279,7 +283,14 @@ pub(crate) fn may_live_in_tree(spec: &Spec<'_>, facts: &Facts, options: &CreateO
     let kinds = |kind: &str| linux.namespaces.iter().any(|n| n.kind == kind);
     let hooks = spec.hooks.as_ref().is_some_and(early);
     let privately = propagation(&linux)? == libc::MS_PRIVATE;
-    Ok(kinds("mount") && !kinds("user") && !facts.rootless() && !hooks && privately && !options.no_pivot)
+    let cgroups = || spec.mounts.iter().any(|m| matches!(m.fstype.as_deref(), Some("cgroup" | "cgroup2")));
+    let late = makes_cgroups_late(options) && !kinds("cgroup") && cgroups();
+    Ok(kinds("mount") && !kinds("user") && !facts.rootless() && !hooks && privately && !options.no_pivot && !late)
+}
+
+/// Whether the manager makes a cgroup for a process that is there: systemd's scopes are made of processes.
+fn makes_cgroups_late(options: &CreateOptions) -> bool {
+    options.cgroup_manager == "systemd"
 }
 
 /// A root that is attached in a copy of the host's mounts.

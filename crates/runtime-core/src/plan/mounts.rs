@@ -330,9 +330,10 @@ fn hierarchy(cx: &Context<'_>, h: &Hierarchy, attrs: Attrs, opens: &mut Opens) -
     let own = Source::Cgroup(c_string(mount_point.trim_end_matches('/'), || "source".into())?);
     let rootless = cx.facts.rootless();
     if !cx.cgroup_namespace && !cx.no_cgroup {
-        let slot = (!rootless).then(|| opens.add(Open::Cgroup { mount_point, attrs }));
+        let slot = (!rootless && !cx.late_cgroup).then(|| opens.add(Open::Cgroup { mount_point, attrs }));
         // A new user namespace may show what its user sees anyway, and nothing less: the mounts below are locked together.
-        return Ok(MountKind::Bind(Bind { source: own, slot, recursive: rootless, link: false, copy_link: false }));
+        let recursive = rootless || slot.is_none() && cx.user_namespace;
+        return Ok(MountKind::Bind(Bind { source: own, slot, recursive, link: false, copy_link: false }));
     }
     let options = Options { data: h.options.clone(), ..Options::default() };
     let instead = (cx.user_namespace || rootless).then_some(Instead { source: own, attrs: 0 });
