@@ -116,6 +116,20 @@ impl Drop for Made {
     }
 }
 
+/// The first statistics of which this holds.
+#[track_caller]
+fn first(made: &Made, holds: impl Fn(&Stats) -> bool) -> Stats {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        let stats = made.cgroup.stats().unwrap();
+        if holds(&stats) {
+            return stats;
+        }
+        assert!(std::time::Instant::now() < deadline, "{stats:?}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 #[test]
 fn another_library_reads_back_what_was_written() {
     let name = "another_library_reads_back_what_was_written";
@@ -288,9 +302,9 @@ fn between(before: u64, value: u64, after: u64) {
     assert!(before <= value && value <= after, "{before} <= {value} <= {after}");
 }
 
-/// A shell that has used some time and some memory, and waits.
+/// A shell that uses time and some memory, from when it is let go until it is dropped: how much of that the kernel has counted when, is its affair.
 fn worker() -> Sleeper {
-    let script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo ready; read never";
+    let script = "echo ready; s=x; while :; do test ${#s} -gt 100000 || s=$s$s; done";
     let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     // It begins when it is in the cgroup: the caller lets it go.
     rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::STOP).unwrap();
@@ -308,7 +322,10 @@ fn another_library_reads_the_same_statistics() {
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
     std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
     let theirs = Theirs::load(hierarchies::auto(), made.record.path.trim_start_matches('/'));
-    let before = made.cgroup.stats().unwrap();
+    let used = |stats: &Stats| {
+        stats.cpu.as_ref().is_some_and(|cpu| cpu.usage > 0) && stats.memory.as_ref().is_none_or(|memory| memory.memory.current > 0)
+    };
+    let before = first(&made, used);
     let (old_cpu, unified) = (made.version(Controller::Cpuacct) == Version::V1, made.manager.layout().unwrap().v2.is_some());
     if old_cpu {
         let acct: &CpuAcctController = theirs.controller_of().unwrap();
@@ -363,11 +380,13 @@ fn what_limits_did_is_counted() {
     let made = Made::new("events", r#"{"pids":{"limit":7},"cpu":{"quota":2000,"period":20000}}"#, worker.pid()).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
     std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
-    let stats = made.cgroup.stats().unwrap();
+    let throttled = |stats: &Stats| {
+        stats.cpu.as_ref().and_then(|cpu| cpu.throttling.as_ref()).is_some_and(|t| t.throttled_periods > 0 && t.throttled > 0)
+    };
+    let stats = first(&made, throttled);
     assert_eq!((stats.pids.unwrap().limit, stats.pids.unwrap().current), (Some(7), 1));
     let throttling = stats.cpu.unwrap().throttling.unwrap();
-    assert!(throttling.periods >= throttling.throttled_periods && throttling.throttled_periods > 0, "{throttling:?}");
-    assert!(throttling.throttled > 0, "{throttling:?}");
+    assert!(throttling.periods >= throttling.throttled_periods, "{throttling:?}");
 }
 
 #[test]
