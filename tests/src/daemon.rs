@@ -90,7 +90,7 @@ impl Docker {
     /// If it can't be set up.
     pub fn new(t: Test, manager: Manager, bridge: bool) -> Docker {
         let dir = t.dir().to_path_buf();
-        let driver = if manager == Manager::Systemd { "systemd" } else { "cgroupfs" };
+        let driver = manager.word();
         let mut settings = json!({
             "data-root": dir.join("data"), "exec-root": dir.join("exec"), "pidfile": dir.join("pid"), "hosts": [format!("unix://{}", dir.join("sock").display())],
             "runtimes": { "tested": { "path": t.runtime.path } }, "default-runtime": "tested", "exec-opts": [format!("native.cgroupdriver={driver}")],
@@ -168,7 +168,8 @@ pub struct Containerd {
     pub test: Test,
     /// The runtime's path.
     pub runtime: PathBuf,
-    manager: Manager,
+    /// Who makes the cgroups.
+    pub manager: Manager,
     daemon: Option<Daemon>,
 }
 

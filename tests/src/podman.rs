@@ -21,6 +21,16 @@ pub enum Manager {
     Systemd,
 }
 
+impl Manager {
+    /// As podman and Docker call it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Manager::Files => "cgroupfs",
+            Manager::Systemd => "systemd",
+        }
+    }
+}
+
 /// A podman that knows nothing of the machine's own.
 pub struct Podman {
     /// Its calls are podman's.
@@ -63,22 +73,23 @@ impl Podman {
         let dir = self.test.dir();
         let places = [("--root", "graph"), ("--runroot", "run"), ("--tmpdir", "tmp")];
         let mut options: Vec<String> = places.iter().flat_map(|(o, name)| [(*o).to_owned(), path(&dir.join(name))]).collect();
-        let manager = if self.manager == Manager::Systemd { "systemd" } else { "cgroupfs" };
-        options.extend(["--cgroup-manager".to_owned(), manager.to_owned()]);
+        options.extend(["--cgroup-manager".to_owned(), self.manager.word().to_owned()]);
         options
     }
 
     /// A call with these options.
     pub fn call(&self, args: &[&str]) -> Invocation {
-        let mut call = self.test.bare();
-        call.args(&self.options()).args(args).env("CONTAINERS_CONF", self.test.dir().join("containers.conf"));
-        call
+        self.with(&self.options(), args)
     }
 
     /// A call in which podman chooses the runtime.
     pub fn call_of_default(&self, args: &[&str]) -> Invocation {
+        self.with(&self.places(), args)
+    }
+
+    fn with(&self, options: &[String], args: &[&str]) -> Invocation {
         let mut call = self.test.bare();
-        call.args(&self.places()).args(args).env("CONTAINERS_CONF", self.test.dir().join("containers.conf"));
+        call.args(options).args(args).env("CONTAINERS_CONF", self.test.dir().join("containers.conf"));
         call
     }
 

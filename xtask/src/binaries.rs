@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::host;
-use crate::store::workspace;
+use crate::store::{self, workspace};
 
 /// A target must be named, or these flags would reach procedural macros too, which cannot be static.
 pub const STATIC: &str = "-C target-feature=+crt-static";
@@ -165,7 +165,7 @@ enum Build {
 
 /// Runs cargo and returns the programs it built or found built.
 fn build(arguments: &[&str], how: Build) -> Result<Vec<Program>> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(store::cargo());
     command.args(arguments).arg("--message-format=json-render-diagnostics").current_dir(workspace());
     if how == Build::Linted {
         // What `cargo clippy -- -D warnings` tells it (clippy's own driver reads the variable).

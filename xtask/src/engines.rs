@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::binaries;
 use crate::host::{self, Manager, Need, Sign};
-use crate::store::{Key, Progress, Store, capture, execute, workspace};
+use crate::store::{self, Key, Progress, Store, capture, execute, workspace};
 use crate::vm::{apt, image};
 
 /// What the work below calls.
@@ -157,7 +157,7 @@ fn crate_source(at: &Path, name: &str, version: &str) -> Result<PathBuf> {
     let manifest = format!("[package]\nname = \"fetch\"\nedition = \"2024\"\n[dependencies]\n{name} = \"={version}\"\n[workspace]\n");
     fs::write(at.join("Cargo.toml"), manifest).context("write a manifest")?;
     fs::write(at.join("src/lib.rs"), "").context("write a library")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = store::cargo();
     let told = capture(Command::new(cargo).args(["metadata", "--quiet", "--format-version", "1"]).current_dir(at))?;
     let told: serde_json::Value = serde_json::from_str(&told).context("read what cargo says")?;
     let package = told["packages"].as_array().into_iter().flatten().find(|package| package["name"] == name);

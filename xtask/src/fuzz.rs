@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::host;
-use crate::store::workspace;
+use crate::store::{self, target, workspace};
 
 const USAGE: &str = "\
 usage: cargo xtask fuzz [--minutes N] [TARGET]...
@@ -95,10 +95,9 @@ fn targets() -> Result<Vec<String>> {
 
 /// Builds all targets and says where they are: a directory of their own, since everything is built with other flags.
 fn build() -> Result<PathBuf> {
-    let base = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from);
-    let to = base.join("fuzz");
+    let to = target().join("fuzz");
     let triple = host::triple()?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = Command::new(store::cargo());
     cargo.args(["build", "--release", "--locked", "--bins", "--target", triple, "--target-dir"]).arg(&to);
     // A target must be named, or these flags would reach procedural macros, too.
     cargo.current_dir(workspace().join("fuzz")).env("RUSTFLAGS", FLAGS).env_remove("CARGO_ENCODED_RUSTFLAGS");

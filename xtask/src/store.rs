@@ -3,6 +3,7 @@
 //! Everything that takes long to make is kept under a name that ends in a hash of what made it, so a changed input is a
 //! new name and an unchanged one costs nothing. Not here: what is built.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,11 @@ use anyhow::{Context, Result, bail};
 pub fn workspace() -> PathBuf {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     manifest.parent().unwrap_or(manifest).to_path_buf()
+}
+
+/// The cargo that runs us.
+pub fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Where cargo builds.

@@ -121,10 +121,10 @@ impl Facts {
         let initial_userns = sys::fstatat(proc.as_raw_fd(), c"self/ns/user", 0).map_or(true, |st| st.ino == INITIAL_USERNS);
         let linux = spec.linux();
         let new_user = linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
-        let automatic = euid != 0 && !linux.namespaces.iter().any(|n| n.kind == "user");
+        let another_user = linux.namespaces.iter().any(|n| n.kind == "user");
+        let automatic = euid != 0 && !another_user;
         let default_maps = automatic || (new_user && linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty());
         let mounts_cgroups = spec.mounts.iter().any(|m| m.fstype.as_deref().is_some_and(|t| t == "cgroup" || t == "cgroup2"));
-        let another_user = linux.namespaces.iter().any(|n| n.kind == "user");
         Ok(Self {
             euid,
             egid,

@@ -2,6 +2,7 @@
 //! (`generate`, `library`).
 
 use crate::annotations::{Options, absolute};
+use crate::bpf::{INSTRUCTION, MAX_INSTRUCTIONS};
 use crate::kernel::{FLAG_NEW_LISTENER, FLAG_TSYNC_ESRCH};
 use crate::profile::Profile;
 use crate::{generate, library, words};
@@ -12,10 +13,6 @@ use runtime_core::api::{SeccompFilter, SeccompListener};
 use runtime_core::spec::{Seccomp, parse};
 use runtime_core::{Context, Error, Result};
 
-/// BPF_MAXINSNS: the kernel takes no longer program.
-pub(crate) const MAX_INSTRUCTIONS: usize = 4096;
-/// Size of `struct sock_filter`.
-pub(crate) const INSTRUCTION: usize = 8;
 /// Who writes the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {

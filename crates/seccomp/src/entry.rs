@@ -7,8 +7,8 @@
 //! text. The checksum is blake3 over the key and everything behind the checksum, so that a file under another's name is
 //! as bad as a damaged one.
 
+use crate::bpf::{INSTRUCTION, MAX_INSTRUCTIONS};
 use crate::cache::Key;
-use crate::compile::{INSTRUCTION, MAX_INSTRUCTIONS};
 use runtime_core::api::{SeccompFilter, SeccompListener};
 
 const MAGIC: &[u8; 8] = b"pnncbpf1";

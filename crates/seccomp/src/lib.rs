@@ -1,7 +1,7 @@
 //! OCI seccomp profiles to programs for seccomp(2), by a generator of our own or by libseccomp, with a cache of compiled filters.
 //!
 //! Here: the order of things, annotations, then the cache, then the compiler. The words of the specification are in
-//! `words`, what a section says of calls in `profile`, the filter in `compile`, its program in `generate` or `library`, the directory
+//! `words`, what a section says of calls in `profile`, the filter in `compile`, its program in `generate` or `library`, of instructions in `bpf`, the directory
 //! of compiled filters in `cache` and the file format in `entry`, the answer to calls newer than a profile in `stub`. Not here: installing a filter and passing on its notify descriptor (the container's child does both), the
 //! environment variable `RUN_OCI_SECCOMP_RECEIVER` (a library reads no environment: the caller adds the annotation).
 //!
@@ -15,6 +15,7 @@
 //! generator has none but the first; what may depend on the order of libseccomp's tree, it leaves to libseccomp.
 
 mod annotations;
+mod bpf;
 mod cache;
 mod compile;
 mod entry;

@@ -6,7 +6,7 @@
 //!
 //! The numbers are per architecture, in the order the kernel got them; only x32 reuses x86_64's token, with a bit in the number.
 
-use crate::compile::INSTRUCTION;
+use crate::bpf::{ABOVE, ARCHITECTURE, EQUAL, FROM, INSTRUCTION, LOAD, NUMBER, RETURN, instruction};
 use libseccomp::{ScmpAction, ScmpArch, ScmpSyscall};
 use runtime_core::spec::Seccomp;
 
@@ -82,14 +82,6 @@ fn highest(section: &Seccomp<'_>, arch: ScmpArch, end: Option<u32>) -> Option<u3
 
 /// The check for one token; what it does not answer falls out at its end. Jumps are relative to the next instruction.
 fn one(token: u32, ranges: &[Range]) -> Vec<[u8; INSTRUCTION]> {
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-    const FROM: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-    const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-    /// Offsets in `struct seccomp_data`.
-    const NUMBER: u32 = 0;
-    const ARCHITECTURE: u32 = 4;
     let answer = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     let mut body = vec![instruction(LOAD, 0, 0, NUMBER)];
     for (last, end) in ranges {
@@ -100,10 +92,4 @@ fn one(token: u32, ranges: &[Range]) -> Vec<[u8; INSTRUCTION]> {
     // Two ranges at most share a token.
     let skip = u8::try_from(body.len()).unwrap_or(u8::MAX);
     [vec![instruction(LOAD, 0, 0, ARCHITECTURE), instruction(EQUAL, 0, skip, token)], body].concat()
-}
-
-/// `struct sock_filter`.
-pub(crate) fn instruction(code: u16, if_true: u8, if_false: u8, k: u32) -> [u8; INSTRUCTION] {
-    let ([c0, c1], [k0, k1, k2, k3]) = (code.to_ne_bytes(), k.to_ne_bytes());
-    [c0, c1, if_true, if_false, k0, k1, k2, k3]
 }

@@ -4,6 +4,10 @@ use harness::daemon::Containerd;
 use harness::podman::Manager;
 use harness::{Need, Pty, behaviour, eventually, image};
 
+use crate::with_containerd;
+
+with_containerd!(basics);
+
 fn basics(ctr: &Containerd) {
     ctr.run(&["--rm"], "a", "exit 7").output().code(7);
     let out = ctr.run(&["--rm", "--env=A=1", "--cwd=/tmp"], "b", "echo $A; pwd; echo err >&2").ok();
@@ -40,27 +44,6 @@ fn basics(ctr: &Containerd) {
     ctr.call(&["tasks", "delete", "e"]).ok().says("non-zero exit code 4");
     ctr.call(&["containers", "delete", "e"]).ok();
     assert!(!ctr.call(&["containers", "list", "--quiet"]).ok().stdout().lines().any(|id| id == "e"));
-}
-
-#[test]
-fn basics_by_systemd() {
-    let t = behaviour!(
-        Need::Root,
-        Need::V2,
-        Need::Systemd,
-        Need::Controller("memory"),
-        Need::Tool("containerd"),
-        Need::Tool("ctr"),
-        Need::Tool(image::SHELL)
-    );
-    basics(&Containerd::new(t, Manager::Systemd));
-}
-
-#[test]
-fn basics_by_files() {
-    let t =
-        behaviour!(Need::Root, Need::V2, Need::Controller("memory"), Need::Tool("containerd"), Need::Tool("ctr"), Need::Tool(image::SHELL));
-    basics(&Containerd::new(t, Manager::Files));
 }
 
 #[test]

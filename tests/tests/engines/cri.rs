@@ -4,13 +4,17 @@ use std::fs;
 
 use harness::daemon::{Containerd, IMAGE};
 use harness::podman::Manager;
-use harness::{Need, behaviour, eventually, image};
+use harness::{Place, eventually};
 
 use crate::cri_client::{
     Client, ContainerConfig, ContainerMetadata, ContainerSecurity, CreateContainerRequest, DnsConfig, ExecSyncRequest, ExecSyncResponse,
     Id, ImageSpec, Int64Value, KeyValue, LinuxContainer, LinuxPod, Mode, Mount, NamespaceOption, Nothing, PodMetadata, PodSandboxConfig,
     Resources, RunPodSandboxRequest, SandboxSecurity, State, StatsResponse, StatusResponse, StopContainerRequest, UpdateRequest,
 };
+
+use crate::with_containerd;
+
+with_containerd!(a_pod);
 
 /// Without a network of its own, for which containerd needs plugins; its processes see each other.
 fn namespaces() -> NamespaceOption {
@@ -56,12 +60,15 @@ impl Pod<'_> {
     }
 }
 
-fn pod(containerd: &Containerd, manager: Manager) {
+fn a_pod(containerd: &Containerd) {
     let client = Client::new(&containerd.socket());
     let dir = containerd.test.dir().join("given");
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("word"), "given").unwrap();
-    let parent = if manager == Manager::Systemd { "pinnacetest.slice" } else { "/pinnacetest" };
+    let parent = match containerd.manager {
+        Manager::Systemd => "pinnacetest.slice",
+        Manager::Files => "/pinnacetest",
+    };
     let config = PodSandboxConfig {
         metadata: Some(PodMetadata { name: "pod".into(), uid: "uid".into(), namespace: "default".into(), attempt: 0 }),
         log_directory: dir.to_str().unwrap().into(),
@@ -144,28 +151,8 @@ fn pod(containerd: &Containerd, manager: Manager) {
     }
     client.call::<_, Nothing>("StopPodSandbox", Id { id: pod.id.clone() }).unwrap();
     client.call::<_, Nothing>("RemovePodSandbox", Id { id: pod.id.clone() }).unwrap();
-}
-
-#[test]
-fn a_pod_by_systemd() {
-    let t = behaviour!(
-        Need::Root,
-        Need::V2,
-        Need::Systemd,
-        Need::Controller("memory"),
-        Need::Tool("containerd"),
-        Need::Tool("ctr"),
-        Need::Tool(image::SHELL)
-    );
-    pod(&Containerd::new(t, Manager::Systemd), Manager::Systemd);
-    let _ = std::process::Command::new("systemctl").args(["stop", "pinnacetest.slice"]).status();
-}
-
-#[test]
-fn a_pod_by_files() {
-    let t =
-        behaviour!(Need::Root, Need::V2, Need::Controller("memory"), Need::Tool("containerd"), Need::Tool("ctr"), Need::Tool(image::SHELL));
-    let unified = harness::Place::get().unified.clone();
-    pod(&Containerd::new(t, Manager::Files), Manager::Files);
-    let _ = unified.map(|root| fs::remove_dir(root.join("pinnacetest")));
+    match containerd.manager {
+        Manager::Systemd => _ = std::process::Command::new("systemctl").args(["stop", parent]).status(),
+        Manager::Files => _ = Place::get().unified.as_ref().map(|root| fs::remove_dir(root.join(&parent[1..]))),
+    }
 }

@@ -36,3 +36,40 @@ macro_rules! with_each_manager {
         }
     )+ };
 }
+
+/// The same for functions of a [`harness::daemon::Containerd`].
+#[macro_export]
+macro_rules! with_containerd {
+    ($name:ident) => {
+        mod $name {
+            use harness::{Need, behaviour, daemon::Containerd, image, podman::Manager};
+
+            #[test]
+            fn by_systemd() {
+                let t = behaviour!(
+                    Need::Root,
+                    Need::V2,
+                    Need::Systemd,
+                    Need::Controller("memory"),
+                    Need::Tool("containerd"),
+                    Need::Tool("ctr"),
+                    Need::Tool(image::SHELL)
+                );
+                super::$name(&Containerd::new(t, Manager::Systemd));
+            }
+
+            #[test]
+            fn by_files() {
+                let t = behaviour!(
+                    Need::Root,
+                    Need::V2,
+                    Need::Controller("memory"),
+                    Need::Tool("containerd"),
+                    Need::Tool("ctr"),
+                    Need::Tool(image::SHELL)
+                );
+                super::$name(&Containerd::new(t, Manager::Files));
+            }
+        }
+    };
+}

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::notices;
 use crate::binaries;
 use crate::host;
-use crate::store::{capture, execute, remove, workspace};
+use crate::store::{self, capture, execute, remove, workspace};
 
 /// Where packages show the sources to be, whoever builds them: for panics and debuggers.
 const SHOWN: &str = "/usr/src/pinnace";
@@ -159,7 +159,7 @@ impl Build {
 }
 
 fn cargo(directory: &Path) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(store::cargo());
     command.current_dir(directory);
     command
 }

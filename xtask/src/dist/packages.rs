@@ -12,7 +12,7 @@ use super::archive;
 use super::build::{Build, Link};
 use super::layout::Staged;
 use crate::host;
-use crate::store::{Progress, capture, execute, files_below, remove, workspace};
+use crate::store::{self, Progress, capture, execute, files_below, remove, workspace};
 
 /// A program of a registry that is installed below the target directory, at the version that is known to work.
 struct Tool {
@@ -36,7 +36,7 @@ impl Tool {
         }
         let root = workspace().join("target/tools");
         progress.say(format!("install {} {} into {}, once; this takes minutes", self.name, self.version, root.display()));
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = Command::new(store::cargo());
         cargo.args(["install", "--quiet", "--locked", "--force", "--version", self.version, self.name, "--root"]).arg(&root);
         // Not in our own target directory, whose lock it would hold.
         cargo.env_remove("CARGO_TARGET_DIR").env_remove("RUSTFLAGS").current_dir(std::env::temp_dir());

@@ -7,10 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::checks::cargo;
 use super::runner::Runner;
 use super::tally::Part;
-use crate::store::{Store, workspace};
+use crate::store::{Store, cargo, workspace};
 
 /// What is copied. The first one has the example.
 const CRATES: [&str; 2] = ["crates/cgroup-fs", "crates/runtime-core"];

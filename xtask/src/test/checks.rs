@@ -1,19 +1,13 @@
 //! The checks that are no tests: formatting, the project's rules, lints, documents, and each feature by itself.
 
-use std::ffi::OsString;
 use std::process::Command;
 use std::time::Instant;
 
 use super::alone;
 use super::runner::Runner;
 use super::tally::Part;
-use crate::store::workspace;
+use crate::store::{cargo, workspace};
 use crate::tidy;
-
-/// The cargo that runs us.
-pub fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo());

@@ -22,7 +22,7 @@ use crate::binaries;
 use crate::conformance;
 use crate::debian;
 use crate::host;
-use crate::store::{Progress, Store, workspace};
+use crate::store::{Progress, Store, cargo, workspace};
 use runner::Runner;
 use tally::{Part, Summary};
 
@@ -153,7 +153,7 @@ fn prepare() -> Result<()> {
         eprintln!("xtask: installed {}", installed.join(" "));
     }
     for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
-        let found = Command::new(checks::cargo()).args([command, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let found = Command::new(cargo()).args([command, "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
         if !found.is_ok_and(|status| status.success()) {
             bail!("cargo {command} is missing: rustup component add {component}");
         }

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Finding, Source};
+use crate::store;
 
 /// Every arrow between packages of the workspace, by the directory below which they are. `*` is every library.
 const ARROWS: [(&str, &[&str]); 7] = [
@@ -54,7 +55,7 @@ pub fn check(root: &Path, sources: &[Source], findings: &mut Vec<Finding>) -> Re
 }
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<String> {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let program = store::cargo();
     let output = Command::new(program).args(arguments).current_dir(root).output().context("start cargo")?;
     if !output.status.success() {
         bail!("cargo {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());

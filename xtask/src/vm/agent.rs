@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::store::{Key, Store, execute, workspace};
+use crate::store::{self, Key, Store, execute, workspace};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 const PACKAGE: &str = "pinnace-vm-agent";
@@ -28,7 +28,7 @@ pub fn key() -> Result<String> {
 fn build(store: &Store) -> Result<PathBuf> {
     // A directory of its own: the flags differ, and cargo may hold the lock of the usual one.
     let target = store.dir("agent-build")?;
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = Command::new(store::cargo());
     command.args(["build", "--quiet", "--release", "--package", PACKAGE, "--target", TARGET, "--target-dir"]);
     command.arg(&target).current_dir(workspace());
     command.env("RUSTFLAGS", "-C target-feature=+crt-static").env_remove("CARGO_ENCODED_RUSTFLAGS");

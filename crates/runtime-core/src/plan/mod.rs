@@ -283,8 +283,8 @@ pub(crate) fn may_live_in_tree(spec: &Spec<'_>, facts: &Facts, options: &CreateO
     let kinds = |kind: &str| linux.namespaces.iter().any(|n| n.kind == kind);
     let hooks = spec.hooks.as_ref().is_some_and(early);
     let privately = propagation(&linux)? == libc::MS_PRIVATE;
-    let cgroups = || spec.mounts.iter().any(|m| matches!(m.fstype.as_deref(), Some("cgroup" | "cgroup2")));
-    let late = makes_cgroups_late(options) && !kinds("cgroup") && cgroups();
+    // Layouts are known where the container mounts cgroups.
+    let late = makes_cgroups_late(options) && !kinds("cgroup") && facts.cgroups.is_some();
     Ok(kinds("mount") && !kinds("user") && !facts.rootless() && !hooks && privately && !options.no_pivot && !late)
 }
 

@@ -12,7 +12,7 @@ use libseccomp::{ScmpArch, ScmpCompareOp};
 /// Numbers of a block share what is above these bits. Ordinary calls are one block; x32's and ARM's private ones are others.
 const BLOCK_BITS: u32 = 12;
 /// More rules with conditions for one call than that fill a filter: each takes two instructions at least.
-const MOST_RULES: usize = crate::compile::MAX_INSTRUCTIONS / 2;
+const MOST_RULES: usize = crate::bpf::MAX_INSTRUCTIONS / 2;
 
 /// What the calls of a token of the kernel's (`AUDIT_ARCH_…`) are answered.
 #[derive(Debug)]

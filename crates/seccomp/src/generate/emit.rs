@@ -5,23 +5,9 @@
 
 use super::calls::{Alternative, Answer, Chain, Table};
 use super::ranges::{self, Range};
-use crate::compile::INSTRUCTION;
+use crate::bpf::{ABOVE, AND, ARCHITECTURE, ARGUMENTS, EQUAL, FROM, INSTRUCTION, JUMP, LOAD, NUMBER, RETURN, instruction};
 use crate::profile::Condition;
-use crate::stub::instruction;
 use libseccomp::ScmpCompareOp;
-
-const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const JUMP: u16 = (libc::BPF_JMP | libc::BPF_JA) as u16;
-const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const ABOVE: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const FROM: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-/// Offsets in `struct seccomp_data`.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
 
 /// Where a jump leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ mod names;
 mod ranges;
 mod table;
 
-use crate::compile::MAX_INSTRUCTIONS;
+use crate::bpf::MAX_INSTRUCTIONS;
 use crate::kernel;
 use crate::profile::Profile;
 use libseccomp::{ScmpAction, ScmpArch, ScmpSyscall};
@@ -58,7 +58,7 @@ pub(crate) fn program(profile: &Profile<'_>) -> Result<Vec<u8>, Unsupported> {
     let default = supported(profile)?;
     let tables = calls::collect(profile)?;
     let program = emit::program(&tables, default);
-    let length = program.len() / crate::compile::INSTRUCTION;
+    let length = program.len() / crate::bpf::INSTRUCTION;
     if length > MAX_INSTRUCTIONS { Err(Unsupported::Length(length)) } else { Ok(program) }
 }
 

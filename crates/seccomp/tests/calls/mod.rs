@@ -1,11 +1,39 @@
 //! Calls worth asking a filter for, by what its section says.
 
-use super::meaning::X86_64;
+use super::meaning::{ARCHITECTURES, X86_64};
+use libseccomp::ScmpSyscall;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Tokens that a kernel may ask with: x86_64, i386, aarch64, arm, riscv64, s390x and one that nobody has.
 pub(crate) const TOKENS: [u32; 7] = [X86_64, 0x4000_0003, 0xc000_00b7, 0x4000_0028, 0xc000_00f3, 0x8000_0016, 0x1234_5678];
+
+/// Names of calls that sections draw from: ordinary ones, parts of socketcall and ipc, and some that not every architecture has.
+pub(crate) const NAMES: [&str; 16] = [
+    "read",
+    "write",
+    "open",
+    "mkdir",
+    "socket",
+    "accept",
+    "accept4",
+    "send",
+    "semop",
+    "semget",
+    "shmat",
+    "socketcall",
+    "ipc",
+    "clone",
+    "set_tls",
+    "_llseek",
+];
+
+/// Their numbers on each architecture.
+pub(crate) fn named() -> impl Iterator<Item = u32> {
+    let all =
+        ARCHITECTURES.iter().flat_map(|(_, arch, ..)| NAMES.iter().filter_map(|name| ScmpSyscall::from_name_by_arch(name, *arch).ok()));
+    all.filter_map(|call| u32::try_from(i32::from(call)).ok())
+}
 
 /// Values around all constants that a section compares an argument with, for each argument.
 fn constants(section: &Value) -> [BTreeSet<u64>; 6] {
