@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use nix::libc;
@@ -12,12 +13,12 @@ use crate::emit_line;
 
 /// Counts in a file, fifty times a second, from 1 on.
 pub(crate) fn count(file: &str) -> Result<(), String> {
+    let file = fs::File::create(file).map_err(|e| format!("create {file}: {e}"))?;
     let mut n = 0u64;
     loop {
         n += 1;
-        // Renamed, so that a reader never finds it empty.
-        let new = format!("{file}.new");
-        fs::write(&new, n.to_string()).and_then(|()| fs::rename(&new, file)).map_err(|e| format!("write {file}: {e}"))?;
+        // In one call and always as long: whoever copies the file, or looks at it while the process is stopped anywhere, finds a number.
+        file.write_all_at(format!("{n:020}").as_bytes(), 0).map_err(|e| format!("write a number: {e}"))?;
         std::thread::sleep(Duration::from_millis(20));
     }
 }
