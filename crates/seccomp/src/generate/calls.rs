@@ -54,7 +54,7 @@ pub(super) struct Alternative {
 }
 
 /// An architecture of the profile.
-struct Arch {
+struct Arch<'a> {
     name: ScmpArch,
     narrow: bool,
     /// Index of its table.
@@ -63,6 +63,10 @@ struct Arch {
     end: Option<u32>,
     /// The last number that the profile names.
     last: Option<u32>,
+    /// Names of calls that it lacks and that have rules with conditions.
+    lacking: Vec<&'a str>,
+    /// Those rules, by the places of the names: no call is answered by them, but libseccomp refuses some as it does with others.
+    unasked: Table,
 }
 
 /// The tables of a profile, the native one first.
@@ -82,32 +86,32 @@ pub(super) fn collect(profile: &Profile<'_>) -> Result<Vec<Table>, Unsupported> 
     Ok(tables)
 }
 
-fn prepare(profile: &Profile<'_>) -> Result<(Vec<Arch>, Vec<Table>), Unsupported> {
-    let (mut archs, mut tables): (Vec<Arch>, Vec<Table>) = (Vec::new(), Vec::new());
+fn prepare<'a>(profile: &Profile<'_>) -> Result<(Vec<Arch<'a>>, Vec<Table>), Unsupported> {
+    let (mut archs, mut tables): (Vec<Arch<'_>>, Vec<Table>) = (Vec::new(), Vec::new());
     for name in profile.distinct_architectures() {
         let (token, end) = stub::token(name).ok_or(Unsupported::Architecture(name))?;
         let table = tables.iter().position(|table| table.token == token).unwrap_or(tables.len());
         if table == tables.len() {
             // x32's calls are a part of x86_64's, -1 is not: a tracer puts it there to have a call skipped (seccomp(2)).
             let foreign = (name == ScmpArch::X8664).then_some((stub::X32_BIT, u32::MAX - 1));
-            tables.push(Table { token, chains: Vec::new(), newer: Vec::new(), foreign, blocks: Vec::new() });
+            tables.push(Table { foreign, ..Table::new(token) });
         }
         if name == ScmpArch::X32 {
             tables[table].foreign = None;
         }
         let narrow = matches!(name, ScmpArch::X86 | ScmpArch::X32 | ScmpArch::Arm);
-        archs.push(Arch { name, narrow, table, end, last: None });
+        archs.push(Arch { name, narrow, table, end, last: None, lacking: Vec::new(), unasked: Table::new(token) });
     }
     Ok((archs, tables))
 }
 
 /// Enters a name of a rule into all tables; one of a rule that is left out only counts as known to the profile.
-fn one(
+fn one<'a>(
     profile: &Profile<'_>,
     rule: &Rule<'_>,
-    name: &str,
+    name: &'a str,
     counts: bool,
-    archs: &mut [Arch],
+    archs: &mut [Arch<'a>],
     tables: &mut [Table],
 ) -> Result<(), Unsupported> {
     let found = names::find(name);
@@ -145,7 +149,13 @@ fn one(
                     table.add(own, rule, arch.narrow, None)?;
                 }
             }
-            // The architecture lacks the call.
+            None if rule.lists().any(|list| !list.is_empty()) => {
+                let place = arch.lacking.iter().position(|other| *other == name).unwrap_or_else(|| {
+                    arch.lacking.push(name);
+                    arch.lacking.len() - 1
+                });
+                arch.unasked.add(place as u32, rule, arch.narrow, None)?;
+            }
             None => {}
         }
     }
@@ -199,6 +209,10 @@ fn own_number(number: i32) -> Option<u32> {
 }
 
 impl Table {
+    fn new(token: u32) -> Self {
+        Self { token, chains: Vec::new(), newer: Vec::new(), foreign: None, blocks: Vec::new() }
+    }
+
     /// Enters a rule for a number; `which` is what the first argument must be, whatever the rule says of it.
     fn add(&mut self, number: u32, rule: &Rule<'_>, narrow: bool, which: Option<u64>) -> Result<(), Unsupported> {
         let verdict = verdict(rule.action).ok_or(Unsupported::Action(rule.action))?;

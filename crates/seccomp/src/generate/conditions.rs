@@ -20,7 +20,7 @@ pub(super) fn is_void(conditions: &[Condition]) -> bool {
 }
 
 /// Whether no call can fulfil both lists: an argument would have to be in two sets without a common value. `false` where that is not
-/// seen. `most` is the largest value of an argument.
+/// seen, and where one of the sets is empty: of rules that never hold libseccomp refuses some. `most` is the largest value of an argument.
 pub(super) fn exclude(one: &[Condition], other: &[Condition], most: u64) -> bool {
     one.iter().any(|a| other.iter().any(|b| a.index == b.index && apart(a, b, most)))
 }
@@ -32,7 +32,8 @@ fn apart(a: &Condition, b: &Condition, most: u64) -> bool {
         (_, ScmpCompareOp::MaskedEqual(mask)) => outside(mask, b.value, a, most),
         _ => {
             let (a, b) = (spans(a, most), spans(b, most));
-            a.iter().flatten().all(|(from, to)| b.iter().flatten().all(|(start, end)| to < start || end < from))
+            let apart = || a.iter().flatten().all(|(from, to)| b.iter().flatten().all(|(start, end)| to < start || end < from));
+            can_hold(&a) && can_hold(&b) && apart()
         }
     }
 }
@@ -44,9 +45,14 @@ fn outside(mask: u64, value: u64, condition: &Condition, most: u64) -> bool {
         // The values under a mask lie between the one with all other bits clear and the one with all of them set.
         _ => {
             let (lowest, highest) = (value & mask, (value & mask) | (most & !mask));
-            spans(condition, most).iter().flatten().all(|(start, end)| highest < *start || *end < lowest)
+            let spans = spans(condition, most);
+            can_hold(&spans) && spans.iter().flatten().all(|(start, end)| highest < *start || *end < lowest)
         }
     }
+}
+
+fn can_hold(spans: &[Option<(u64, u64)>; 2]) -> bool {
+    spans.iter().any(Option::is_some)
 }
 
 /// The values that fulfil a condition without mask: two spans with their ends at most.

@@ -158,6 +158,12 @@ mod tests {
         let overlap = "rules of different actions for call 16 may both hold";
         let two = |one: String, other: String| rules(&format!("{one},{other}"));
         assert_eq!(reason(&two(equal("ioctl", "ALLOW", 1), equal("ioctl", "LOG", 1))), overlap);
+        // Neither can hold, and libseccomp refuses the second.
+        let never = |action| when("ioctl", action, &format!(r#""value":{},"op":"SCMP_CMP_GT""#, u64::MAX));
+        assert_eq!(reason(&two(never("ALLOW"), never("LOG"))), overlap);
+        // x86_64 has no such call, and libseccomp refuses the second all the same.
+        let lacking = two(equal("_llseek", "ALLOW", 1), equal("_llseek", "LOG", 1));
+        assert!(reason(&lacking).starts_with("rules of different actions"), "{}", reason(&lacking));
         let nothing = when("ioctl", "LOG", r#""value":0,"op":"SCMP_CMP_MASKED_EQ""#);
         let always = r#"{"names":["ioctl"],"action":"SCMP_ACT_ALLOW"}"#;
         assert_eq!(reason(&two(nothing.clone(), always.into())), overlap);
