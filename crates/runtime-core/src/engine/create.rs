@@ -19,7 +19,6 @@ use crate::error::{Context, Error, ErrorKind, Result};
 use crate::facts::{self, Facts};
 use crate::id::ContainerId;
 use crate::init::wire;
-use crate::plan::step::Step;
 use crate::plan::{self, Handled, Place};
 use crate::spec::{Linux, Map, Resources, Spec, Str};
 use crate::state::{ContainerDir, Gate, Store, notify as notify_socket};
@@ -41,11 +40,6 @@ impl Runtime {
         let handler = self.handler(options.handler.as_deref(), &mut spec)?;
         let console = self.console(&spec, options, "use --console-socket with create when a terminal is used")?;
         let container = Container::new(self, id, options, (&proc, &bundle, &spec), handler)?;
-        // Behind the gate the process has no procfs any more, and before it a handler's is not to have its labels: it could not pass the gate.
-        if let (Some(handler), true) = (handler, container.of.plan.steps.iter().any(|step| matches!(step, Step::Label { .. }))) {
-            let text = "cannot give labels (process.apparmorProfile, process.selinuxLabel) to a process that waits for `start`";
-            return Err(Error::new(ErrorKind::Unsupported, format!("the handler `{}` {text}", handler.name())));
-        }
         container.launch(console.as_ref(), Mode::Created, |_, _, _| Ok(()))?;
         self.leave(spec);
         self.leave((bundle, proc));

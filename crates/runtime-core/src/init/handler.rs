@@ -5,11 +5,15 @@ use super::{Child, Done, Fail, IN_CHILD, wire::Code};
 use crate::api::handler::MOST_KEPT;
 use crate::handled;
 use crate::plan::step::FileStep;
+use crate::plan::step::KEPT_SLOTS;
 use crate::sys::{self, Argv, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::Ordering;
+
+/// A gate's fifo, and what stays open behind it.
+pub(super) const OTHERS: usize = 1 + KEPT_SLOTS;
 
 impl Child<'_> {
     /// Replaces a file of the container's root, never through a symbolic link at its end.
@@ -63,9 +67,9 @@ impl Child<'_> {
         sys::exit(handled::run(handler, start))
     }
 
-    /// Closes all descriptors from `first` on but the handler's and `others`.
+    /// Closes all descriptors from `first` on but the handler's and `others`, at most [`OTHERS`].
     pub(super) fn close_but(&self, first: RawFd, others: &[RawFd]) -> Result<(), Errno> {
-        let mut kept = [-1; MOST_KEPT + 4];
+        let mut kept = [-1; MOST_KEPT + OTHERS];
         for (place, fd) in kept.iter_mut().zip(self.wire.keep.iter().chain(others)) {
             *place = *fd;
         }

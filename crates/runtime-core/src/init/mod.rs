@@ -223,6 +223,11 @@ impl Child<'_> {
             Step::Rlimit { resource, soft, hard, .. } => Ok(sys::set_rlimit(0, *resource, *soft, *hard)?),
             Step::OomScoreAdj(score) => self.write_proc(c"self/oom_score_adj", score.to_bytes()),
             Step::Label { file, label } => self.label(file, label),
+            Step::LabelFile { file, slot } => {
+                self.slots[*slot] = self.label_file(file)?;
+                Ok(())
+            }
+            Step::LateLabel { slot, label } => self.late_label(*slot, label),
             Step::Cwd { path, last } => self.cwd(path, *last),
             Step::Credentials(c) => process::credentials(c),
             Step::NoNewPrivs => Ok(sys::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0)?),
@@ -233,7 +238,7 @@ impl Child<'_> {
                 self.home(*uid);
                 Ok(())
             }
-            Step::Gate { first, keep } => self.gate(*first, *keep),
+            Step::Gate { first, keep } => self.gate(*first, keep),
             Step::Exec { argv, envp } => self.exec(argv, envp),
             Step::Load { argv, envp, .. } => self.load(argv, envp),
             Step::Handle { first, .. } => self.handle(*first),

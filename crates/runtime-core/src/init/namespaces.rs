@@ -80,12 +80,16 @@ impl Child<'_> {
     /// One write to a file of the trusted procfs.
     pub(super) fn write_proc(&self, path: &CStr, bytes: &[u8]) -> Done {
         // `self` is a symbolic link, to a directory of the same procfs.
-        let fd = resolve::open_beneath(self.wire.proc, path, libc::O_WRONLY)?;
-        let written = sys::write(fd, bytes);
-        sys::close(fd);
-        written?;
-        Ok(())
+        write_and_close(resolve::open_beneath(self.wire.proc, path, libc::O_WRONLY)?, bytes)
     }
+}
+
+/// One write, which is all that a file of procfs takes.
+pub(super) fn write_and_close(fd: RawFd, bytes: &[u8]) -> Done {
+    let written = sys::write(fd, bytes);
+    sys::close(fd);
+    written?;
+    Ok(())
 }
 
 const TIME: u64 = 0x80;

@@ -1,7 +1,9 @@
 //! Ids, capabilities, labels, working directory, seccomp, the gate. Not here: descriptors (`stdio`), the executable (`exec`).
 
+use super::handler::OTHERS;
+use super::namespaces::write_and_close;
 use super::{Child, Done, Fail, PATH_MAX, resolve, resolve::PathBuffer, wire::Code, wire::Gate, wire::Kind, wire::Message};
-use crate::plan::step::{Credentials, HookOutput};
+use crate::plan::step::{Credentials, KEPT_SLOTS, Slot};
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
@@ -56,17 +58,27 @@ fn drop_bounding(keep: u64) -> Done {
 }
 
 impl Child<'_> {
-    /// An AppArmor profile goes to a file below `attr/apparmor` (kernel 5.8), on older kernels to the one all modules share.
     pub(super) fn label(&self, file: &CStr, label: &CStr) -> Done {
+        write_and_close(self.label_file(file)?, label.to_bytes())
+    }
+
+    /// The file that takes a label of this process. What takes an AppArmor profile is below `attr/apparmor` (kernel 5.8), on older kernels
+    /// it is the one all modules share.
+    ///
+    /// Only this process can write to it, with the memory and the credentials of now (proc(5), fs/proc/base.c).
+    pub(super) fn label_file(&self, file: &CStr) -> Result<RawFd, Errno> {
         let mut path = PathBuffer::new();
         path.set(&[b"self/", file.to_bytes()])?;
-        match self.write_proc(path.as_c_str(), label.to_bytes()) {
-            Err(Fail { errno: libc::ENOENT, .. }) if file == c"attr/apparmor/exec" => self.write_proc(c"self/attr/exec", label.to_bytes()),
-            Err(Fail { errno: libc::ENOENT, .. }) if file == c"attr/apparmor/current" => {
-                self.write_proc(c"self/attr/current", label.to_bytes())
-            }
+        let open = |path: &CStr| resolve::open_beneath(self.wire.proc, path, libc::O_WRONLY);
+        match open(path.as_c_str()) {
+            Err(Errno(libc::ENOENT)) if file == c"attr/apparmor/exec" => open(c"self/attr/exec"),
+            Err(Errno(libc::ENOENT)) if file == c"attr/apparmor/current" => open(c"self/attr/current"),
             r => r,
         }
+    }
+
+    pub(super) fn late_label(&self, slot: Slot, label: &CStr) -> Done {
+        write_and_close(self.slots[slot], label.to_bytes())
     }
 
     /// Makes a directory that is missing. Where that is not possible, what needs the directory says so.
@@ -121,8 +133,8 @@ impl Child<'_> {
     /// Says that all is ready, and waits for `start` where there is a fifo.
     ///
     /// A container that waits holds nothing of the host but the fifo: another process of a shared pid namespace must find no descriptor
-    /// to step through.
-    pub(super) fn gate(&mut self, first: u32, keep: HookOutput) -> Done {
+    /// to step through. Files are no way to step through; those of labels take a word from this process only.
+    pub(super) fn gate(&mut self, first: u32, keep: &[Slot]) -> Done {
         if self.wire.gate != Gate::Open {
             self.await_go()?;
         }
@@ -149,30 +161,28 @@ impl Child<'_> {
         Ok(())
     }
 
-    /// Closes all from `first` on but the fifo and the files of the hooks, which get the numbers from there; the fifo's.
-    fn only(&mut self, fifo: RawFd, first: RawFd, keep: HookOutput) -> Result<RawFd, Errno> {
-        let slots = [keep.stdout, keep.stderr];
+    /// Closes all from `first` on but the fifo and what `keep` names, which get the numbers from there; the fifo's.
+    fn only(&mut self, fifo: RawFd, first: RawFd, keep: &[Slot]) -> Result<RawFd, Errno> {
         if !self.wire.keep.is_empty() {
             // The handler knows its descriptors by their numbers, so nothing is moved.
-            let hooks = slots.map(|slot| slot.map_or(-1, |slot| self.slots[slot]));
-            self.close_but(first, &[fifo, hooks[0], hooks[1]])?;
+            let mut others = [fifo; OTHERS];
+            others[1..].iter_mut().zip(keep).for_each(|(fd, slot)| *fd = self.slots[*slot]);
+            self.close_but(first, &others)?;
             return Ok(fifo);
         }
+        let mut kept = [-1; KEPT_SLOTS];
         // Out of the way of the numbers that are given out now.
-        let mut high = [None; 2];
-        for (high, slot) in high.iter_mut().zip(slots) {
-            *high = slot.map(|slot| sys::dup_above(self.slots[slot], first + 3)).transpose()?;
+        for (high, slot) in kept.iter_mut().zip(keep) {
+            *high = sys::dup_above(self.slots[*slot], first + 1 + KEPT_SLOTS as RawFd)?;
         }
         sys::dup_to(fifo, first)?;
         let mut next = first + 1;
-        for (high, slot) in high.into_iter().zip(slots) {
-            if let (Some(fd), Some(slot)) = (high, slot) {
-                sys::dup_to(fd, next)?;
-                // The process that comes after the hooks must not have it: it may be a file of the host.
-                sys::set_cloexec(next)?;
-                self.slots[slot] = next;
-                next += 1;
-            }
+        for (high, slot) in kept.into_iter().zip(keep) {
+            sys::dup_to(high, next)?;
+            // The process that comes after the hooks must not have it: it may be a file of the host.
+            sys::set_cloexec(next)?;
+            self.slots[*slot] = next;
+            next += 1;
         }
         sys::close_from(next as u32, false)?;
         Ok(first)

@@ -2,21 +2,27 @@
 //! (`init::process`).
 
 use super::mounts::c_string;
-use super::step::Step;
 use crate::error::{Error, ErrorKind, Result};
 use crate::facts::{AppArmor, Lsm};
 use crate::spec::Process;
 use std::ffi::CString;
 
-/// Steps that set what the program will run as; `now` sets it for this process, which will execute none. A process that asks for a module
-/// which is not in force does not start: it would run with less around it than was asked for.
+/// A file below `/proc/self`, and the label to write there.
+#[derive(Debug)]
+pub(super) struct Label {
+    pub file: CString,
+    pub label: CString,
+}
+
+/// What the program will run as; `now` is for a process that will execute none. A process that asks for a module which is not in force does
+/// not start: it would run with less around it than was asked for.
 ///
 /// # Errors
 /// The module is not enabled, or NUL, with the field's path.
-pub(super) fn labels(p: &Process<'_>, lsm: Lsm, now: bool) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+pub(super) fn labels(p: &Process<'_>, lsm: Lsm, now: bool) -> Result<Vec<Label>> {
+    let mut labels = Vec::new();
     if let Some(label) = selinux(p, lsm)? {
-        steps.push(Step::Label { file: if now { c"attr/current" } else { c"attr/exec" }.into(), label });
+        labels.push(Label { file: if now { c"attr/current" } else { c"attr/exec" }.into(), label });
     }
     if let Some(profile) = p.apparmor_profile.as_deref().filter(|l| !l.is_empty()) {
         let field = "process.apparmorProfile";
@@ -29,9 +35,9 @@ pub(super) fn labels(p: &Process<'_>, lsm: Lsm, now: bool) -> Result<Vec<Step>> 
         };
         let label = c_string(&format!("{word} {profile}"), || field.into())?;
         let file = if now { c"attr/apparmor/current" } else { c"attr/apparmor/exec" };
-        steps.push(Step::Label { file: file.into(), label });
+        labels.push(Label { file: file.into(), label });
     }
-    Ok(steps)
+    Ok(labels)
 }
 
 /// The label of the session keyring, which is the process's.
@@ -55,14 +61,11 @@ fn off(field: &str, module: &str) -> Error {
 mod tests {
     use super::*;
 
-    fn steps(process: &str, selinux: bool, apparmor: AppArmor, now: bool) -> String {
+    fn written(process: &str, selinux: bool, apparmor: AppArmor, now: bool) -> String {
         let process: Process<'_> = serde_json::from_str(process).unwrap();
         let lsm = Lsm { selinux, apparmor };
-        let words = |step: &Step| match step {
-            Step::Label { file, label } => format!("{}={}", file.to_str().unwrap(), label.to_str().unwrap()),
-            other => panic!("{other:?}"),
-        };
-        labels(&process, lsm, now).map_or_else(|e| e.to_string(), |steps| steps.iter().map(words).collect::<Vec<_>>().join(" "))
+        let words = |Label { file, label }: &Label| format!("{}={}", file.to_str().unwrap(), label.to_str().unwrap());
+        labels(&process, lsm, now).map_or_else(|e| e.to_string(), |all| all.iter().map(words).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -78,7 +81,7 @@ mod tests {
             (apparmor, false, Confined, "attr/apparmor/exec=stack p"),
             (apparmor, true, Off, "process.apparmorProfile: AppArmor is not enabled on this host"),
         ] {
-            assert_eq!(steps(process, enabled, mode, false), want, "{process}");
+            assert_eq!(written(process, enabled, mode, false), want, "{process}");
         }
         // Without execve.
         for (process, mode, want) in [
@@ -86,7 +89,7 @@ mod tests {
             (apparmor, Unconfined, "attr/apparmor/current=changeprofile p"),
             (apparmor, Confined, "attr/apparmor/current=stack p"),
         ] {
-            assert_eq!(steps(process, true, mode, true), want, "{process}");
+            assert_eq!(written(process, true, mode, true), want, "{process}");
         }
     }
 }

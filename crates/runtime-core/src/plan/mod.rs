@@ -173,7 +173,7 @@ pub(crate) fn compile(
         unprivileged_parent: facts.rootless() && id_maps.is_some() && clone_flags & libc::CLONE_NEWPID as u64 != 0,
         handler,
     };
-    steps.extend(process::compile(process, &around, start)?);
+    steps.extend(process::compile(process, &around, start, &mut opens)?);
     let rdt = Rdt::compile(&linux, place.id);
     let by_parent = ByParent { net_devices, rdt, ..ByParent::compile(process, user_namespace)? };
     Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, by_parent })
@@ -406,7 +406,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         unprivileged_parent: false,
         handler: None,
     };
-    steps.extend(process::compile(process, &around, Vec::new())?);
+    steps.extend(process::compile(process, &around, Vec::new(), &mut opens)?);
     Ok(ContainerPlan { clone_flags: 0, steps, opens: opens.0, id_maps: None, by_parent })
 }
 

@@ -2,11 +2,13 @@
 
 use super::Handled;
 use super::lsm;
+use super::lsm::Label;
 use super::mounts::c_string;
 use super::net_devices::NetDevices;
+use super::opens::{Open, Opens};
 use super::rdt::Rdt;
 use super::schedule;
-use super::step::{Caps, Credentials, HookOutput, HookStep, Lookup, Slot, Step};
+use super::step::{Caps, Credentials, HookStep, Lookup, Slot, Step};
 use super::words::{RLIMITS, capability_set};
 use crate::api::handler::Program;
 use crate::error::{Error, Result};
@@ -57,7 +59,7 @@ pub(crate) struct Surroundings<'a> {
 /// no_new_privs is set, in which case it needs none and comes last, or with a listener last before the gate; the executable is looked up with the final ids.
 /// A handler takes the place of execve and so does what that would do: the capabilities are those execve would leave, the labels are set at the
 /// end for the process itself, and nothing of the runtime stays to be seen.
-pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<HookStep>) -> Result<Vec<Step>> {
+pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<HookStep>, opens: &mut Opens) -> Result<Vec<Step>> {
     let argv = strings(&p.args, "process.args")?;
     let Some(name) = argv.first().cloned() else {
         return Err(Error::invalid("process.args: must not be empty"));
@@ -85,9 +87,19 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
             steps.push(Step::OomScoreAdj(c_string(&score.to_string(), || "process.oomScoreAdj".into())?));
         }
     }
-    let mut end = Vec::new();
-    let labels = lsm::labels(p, s.lsm, s.handler.is_some())?;
-    if s.handler.is_some() { &mut end } else { &mut steps }.extend(labels);
+    let mut keep: Vec<Slot> = start_hooks.first().map_or_else(Vec::new, |hook| hook.output.slots().collect());
+    let (mut before, mut end) = (Vec::new(), Vec::new());
+    for Label { file, label } in lsm::labels(p, s.lsm, s.handler.is_some())? {
+        if s.handler.is_none() {
+            steps.push(Step::Label { file, label });
+            continue;
+        }
+        // Behind the gate there is no procfs any more, and with the label, which may deny anything, the process may not get past the gate.
+        let slot = opens.add(Open::Late);
+        before.push(Step::LabelFile { file, slot });
+        end.push(Step::LateLabel { slot, label });
+        keep.push(slot);
+    }
     // The change of the root left the process there.
     let elsewhere = p.cwd != "/";
     if elsewhere {
@@ -119,8 +131,9 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
             end.push(Step::Exec { argv, envp });
         }
     }
+    steps.extend(before);
     steps.extend(seccomp(p.no_new_privileges && s.listener));
-    steps.push(Step::Gate { first, keep: start_hooks.first().map_or_else(HookOutput::default, |hook| hook.output) });
+    steps.push(Step::Gate { first, keep });
     steps.extend(seccomp(p.no_new_privileges && !s.listener));
     steps.extend(start_hooks.into_iter().map(Step::Hook));
     steps.extend(end);

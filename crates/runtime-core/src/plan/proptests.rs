@@ -2,7 +2,7 @@
 //! tests beside each part say.
 
 use super::opens::Open;
-use super::step::{MountKind, Step};
+use super::step::{KEPT_SLOTS, MountKind, Step};
 use super::{ContainerPlan, Handled, Place, Target, compile, compile_join};
 use crate::api::handler::{Program, RootFile};
 use crate::engine::{CreateOptions, ExecOptions};
@@ -207,7 +207,10 @@ fn slots(step: &Step) -> Vec<(usize, bool)> {
             source.map(|s| (s, false)).into_iter().chain(m.keep.map(|s| (s, true))).collect()
         }
         Step::SetAttrs { slot, .. } => vec![(*slot, false)],
-        Step::Hook(h) => [h.output.stdout, h.output.stderr].into_iter().flatten().map(|slot| (slot, false)).collect(),
+        Step::Hook(h) => h.output.slots().map(|slot| (slot, false)).collect(),
+        Step::LabelFile { slot, .. } => vec![(*slot, true)],
+        Step::LateLabel { slot, .. } => vec![(*slot, false)],
+        Step::Gate { keep, .. } => keep.iter().map(|slot| (*slot, false)).collect(),
         Step::Mask { by: Some(by), .. } => vec![(by.null, false), (by.empty, false)],
         Step::Terminal { console, .. } => vec![(*console, false)],
         _ => Vec::new(),
@@ -370,7 +373,8 @@ fn handled(plain: &ContainerPlan, plan: &ContainerPlan) -> std::result::Result<(
     for step in &plan.steps {
         match step {
             Step::Exec { .. } => prop_assert!(false, "nothing is executed"),
-            Step::Label { file, .. } => prop_assert!(file.to_bytes().ends_with(b"current"), "no execve comes for a label to wait for"),
+            Step::Label { .. } => prop_assert!(false, "no execve comes for a label to wait for"),
+            Step::LabelFile { file, .. } => prop_assert!(file.to_bytes().ends_with(b"current")),
             Step::Credentials(c) => {
                 let left = if c.uid == 0 { c.caps.inheritable | c.caps.bounding } else { c.caps.ambient };
                 prop_assert!(c.caps.permitted & !left == 0 && c.caps.effective == c.caps.permitted, "as execve would leave them");
@@ -378,8 +382,27 @@ fn handled(plain: &ContainerPlan, plan: &ContainerPlan) -> std::result::Result<(
             _ => {}
         }
     }
+    let Some(Step::Gate { keep, .. }) = gate.map(|at| &plan.steps[at]) else { panic!("a plan without gate") };
+    prop_assert!(keep.len() <= KEPT_SLOTS);
+    for (place, step) in plan.steps.iter().enumerate() {
+        match step {
+            Step::LabelFile { .. } => prop_assert!(at(|s| matches!(s, Step::Credentials(_))) < Some(place) && Some(place) < gate),
+            Step::LateLabel { slot, .. } => prop_assert!(gate < Some(place) && keep.contains(slot)),
+            _ => {}
+        }
+    }
     let own = |s: &&Step| {
-        let new = matches!(s, Step::File(_) | Step::Forget | Step::Undumpable | Step::Load { .. } | Step::Handle { .. });
+        let new = matches!(
+            s,
+            Step::LabelFile { .. }
+                | Step::LateLabel { .. }
+                | Step::Gate { .. }
+                | Step::File(_)
+                | Step::Forget
+                | Step::Undumpable
+                | Step::Load { .. }
+                | Step::Handle { .. }
+        );
         !new && !matches!(s, Step::Exec { .. } | Step::Label { .. } | Step::Credentials(_) | Step::Lookup(_) | Step::Home { .. })
     };
     let both = [plain, plan].map(|p| p.steps.iter().filter(own).collect::<Vec<_>>());

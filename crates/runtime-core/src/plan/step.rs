@@ -121,9 +121,13 @@ pub(crate) enum Step {
     Seccomp,
     /// Find the executable.
     Lookup(Box<Lookup>),
-    /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on, but for what hooks write
-    /// to, and wait for it.
-    Gate { first: u32, keep: HookOutput },
+    /// Open a file of the process below /proc/self for a later label, while the trusted procfs is at hand.
+    LabelFile { file: CString, slot: Slot },
+    /// Write a label to the file that was opened.
+    LateLabel { slot: Slot, label: CString },
+    /// Tell the parent that all is prepared. Where there is a fifo, close every other descriptor from `first` on, but for those of `keep`,
+    /// at most [`KEPT_SLOTS`], and wait for it.
+    Gate { first: u32, keep: Vec<Slot> },
     /// Find the user's home directory, for an environment that names none.
     Home { uid: u32 },
     /// execve(2). The last entry of an `envp` with [`Argv::reserved`] is replaced by what `Home` found.
@@ -133,6 +137,9 @@ pub(crate) enum Step {
     /// Close what execve would close, all from `first` on, and let the handler run the program.
     Handle { handler: &'static str, first: u32 },
 }
+
+/// The most descriptors that stay open behind a gate: what hooks write to, and the files of labels.
+pub(crate) const KEPT_SLOTS: usize = 4;
 
 /// A file with its content.
 #[derive(Debug, PartialEq)]
@@ -323,6 +330,13 @@ pub(crate) struct HookOutput {
     pub stderr: Option<Slot>,
 }
 
+impl HookOutput {
+    /// Those that there are.
+    pub(crate) fn slots(self) -> impl Iterator<Item = Slot> {
+        [self.stdout, self.stderr].into_iter().flatten()
+    }
+}
+
 /// How the root is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pivot {
@@ -414,6 +428,8 @@ impl Step {
             Step::Terminal { .. } => "open a terminal".into(),
             Step::Rlimit { name, .. } => format!("setrlimit `{name}`"),
             Step::OomScoreAdj(_) => "write `/proc/self/oom_score_adj`".into(),
+            Step::LabelFile { file, .. } => format!("open `/proc/self/{}`", lossy(file)),
+            Step::LateLabel { label, .. } => format!("take the label `{}`", lossy(label)),
             Step::Label { file, .. } => format!("write `/proc/self/{}`", lossy(file)),
             Step::Cwd { path, .. } => format!("chdir to `{}`", lossy(path)),
             Step::Credentials(_) => "set the credentials".into(),
