@@ -15,6 +15,7 @@ use nix::libc;
 use serde_json::Value;
 
 use crate::executable;
+use crate::hang;
 use crate::report::Report;
 use crate::runtime::{Kind, Runtime};
 use crate::test::Test;
@@ -273,9 +274,10 @@ impl Running {
                 break status;
             }
             if Instant::now() > deadline {
+                let doing = hang::told(child.id());
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("{}: killed after {:?}: {}{}", self.text, limit(), self.stdout(), read(&self.stderr));
+                panic!("{}: killed after {:?}: {}{}\n{doing}", self.text, limit(), self.stdout(), read(&self.stderr));
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(8));

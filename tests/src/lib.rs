@@ -39,6 +39,7 @@ mod container;
 pub mod daemon;
 pub mod executable;
 pub mod filter;
+mod hang;
 pub mod image;
 mod leftovers;
 pub mod listener;

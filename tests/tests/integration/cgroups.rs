@@ -319,10 +319,12 @@ fn forced(t: &Test, by_systemd: bool) {
     c.edit(|s| s["annotations"] = json!({ "run.oci.systemd.force_cgroup_v1": named }));
     c.refused(&["annotation `run.oci.systemd.force_cgroup_v1`", "no v1 hierarchy is mounted at"]);
     c.args(&["/probe", "sleep"]).write();
+    // A hierarchy that has a cgroup outlives its mount, and CRIU copies all of it into each container that it restores.
     let script = format!(
-        "mount -t cgroup -o none,name=systemd,xattr cgroup '{named}' && \"$@\" run --detach --bundle '{bundle}' {id} >'{out}' && \
+        "mount -t cgroup -o none,name=systemd,xattr cgroup '{named}' && mkdir '{named}/system.slice' 2>/dev/null && slice=made; \
+         \"$@\" run --detach --bundle '{bundle}' {id} >'{out}' && \
          \"$@\" exec {id} /probe report && find '{named}' -path '*{id}*' -name cgroup.procs -exec cat {{}} + | grep -c .; \
-         \"$@\" delete --force {id}; find '{named}' -path '*{id}*' | wc -l",
+         \"$@\" delete --force {id}; find '{named}' -path '*{id}*' | wc -l; test -z \"$slice\" || rmdir '{named}/system.slice'",
         named = named.display(),
         bundle = c.bundle.display(),
         out = t.dir().join("out").display(),
