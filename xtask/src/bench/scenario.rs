@@ -204,8 +204,8 @@ impl Bench<'_> {
         let (mut peaks, mut privates) = (Vec::new(), Vec::new());
         for (who, program) in self.o.runtimes.clone() {
             let id = self.id();
-            let mut child = self.command((&who, &program), Some(bundle)).args(["run", &id]).spawn()?;
-            peaks.push((who.clone(), vec![peak_of(&mut child)?]));
+            let mut run = self.command((&who, &program), Some(bundle));
+            peaks.push((who.clone(), vec![self.peak_of(run.args(["run", &id]))?]));
             let id = self.id();
             let file = self.dir.join("pid");
             let status = self.command((&who, &program), Some(bundle)).args(["create", "--pid-file"]).arg(&file).arg(&id).status()?;
@@ -219,6 +219,15 @@ impl Bench<'_> {
             self.done.push(Scenario { name: name.into(), unit: "kB", columns, note: String::new() });
         }
         Ok(())
+    }
+
+    /// Peak resident memory of a command's largest process, in kB. This program is too large to be the one that starts it.
+    fn peak_of(&self, command: &Command) -> Result<f64> {
+        let mut probe = Command::new(&self.o.probe);
+        probe.arg("peak").arg(command.get_program()).args(command.get_args());
+        let output = probe.current_dir(command.get_current_dir().context("a bundle")?).stderr(Stdio::inherit()).output()?;
+        let told: Value = serde_json::from_slice(&output.stdout)?;
+        told["kB"].as_f64().with_context(|| told.to_string())
     }
 
     /// System calls of a `run`, all processes, up to the program's execution.
@@ -319,21 +328,9 @@ fn time(command: &mut Command) -> Result<f64> {
     Ok(elapsed)
 }
 
-/// VmHWM of a process, looked at as long as it lives.
-fn peak_of(child: &mut std::process::Child) -> Result<f64> {
-    let path = format!("/proc/{}/status", child.id());
-    let mut peak: f64 = 0.0;
-    while child.try_wait()?.is_none() {
-        if let Ok(text) = std::fs::read_to_string(&path) {
-            peak = peak.max(field(&text, "VmHWM:"));
-        }
-    }
-    Ok(peak)
-}
-
+/// Anonymous memory: what a file of the program's is read for is there once for all containers.
 fn private(pid: &str) -> Result<f64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(field(&text, "Private_Clean:") + field(&text, "Private_Dirty:"))
+    Ok(field(&std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?, "Anonymous:"))
 }
 
 fn field(text: &str, name: &str) -> f64 {

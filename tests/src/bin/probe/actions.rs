@@ -4,8 +4,10 @@
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
 
 use nix::libc;
+use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
 use crate::live;
@@ -58,6 +60,7 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "children" => children(number(operand(0)?)?)?,
         "zombie-reaper" => emit(&reap_orphan()?),
         "alloc" => emit(&alloc(usize::try_from(number(operand(0)?)?).map_err(|e| e.to_string())?)),
+        "peak" => emit(&json!({ "kB": peak(operand(0)?, &operands[1..])? })),
         "spin" => spin(number(operand(0)?)?),
         "device-programs" => emit(&json!({ "count": device_programs() })),
         "console" => emit(&outcome(try_text("/dev/console", operand(0)?))),
@@ -69,6 +72,16 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         _ => return Err(format!("unknown action {verb}")),
     }
     Ok(())
+}
+
+/// Peak resident memory of a command, the largest of its processes, in kB. What this program takes itself is the least that can be told: until
+/// its execve the command's process has this one's memory.
+fn peak(program: &str, arguments: &[&str]) -> Result<i64, String> {
+    let status = Command::new(program).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).status().map_err(|e| e.to_string())?;
+    if !status.success() {
+        return Err(format!("{program}: {status}"));
+    }
+    Ok(getrusage(UsageWho::RUSAGE_CHILDREN).map_err(|e| e.to_string())?.max_rss())
 }
 
 /// One message for whoever listens on `$NOTIFY_SOCKET`.
