@@ -102,8 +102,9 @@ impl Docker {
             settings["ip6tables"] = json!(false);
         }
         fs::write(dir.join("daemon.json"), settings.to_string()).expect("write daemon.json");
-        let mut command = Command::new("dockerd");
-        command.arg("--config-file").arg(dir.join("daemon.json"));
+        // Its bridge and its firewall, which refuses what other engines forward, are for a network of its own.
+        let mut command = Command::new("unshare");
+        command.args(if bridge { &["--net", "dockerd"][..] } else { &["dockerd"] }).arg("--config-file").arg(dir.join("daemon.json"));
         let daemon = Daemon::start(command, dir.join("dockerd.log"), &dir.join("sock"));
         let archive = image::archive(&dir);
         let docker = Docker { test: t.with_binary(Path::new("docker")), daemon: Some(daemon) };
