@@ -2,14 +2,15 @@
 //!
 //! A start needs some 100 KiB. The C library's allocator asks the kernel for them four times and keeps lists that nobody comes back to; here
 //! they are taken one after the other from memory that is part of the program, of which the kernel gives pages as they are touched. What is
-//! freed is used again only if it was the last. When that memory is used up, the C library's allocator takes over, so that a long life costs
+//! freed is used again if it was the last, or by another large part if it is large: lists that grow leave such holes, and a page that nobody
+//! touches is one less for the process that becomes the container, too. When that memory is used up, the C library's allocator takes over, so that a long life costs
 //! no more than the arena.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{
-    AtomicUsize,
+    AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Relaxed},
 };
 
@@ -19,21 +20,29 @@ const SIZE: usize = 256 * 1024;
 /// As strict as any type of the program wants it; stricter ones go to the C library.
 const ALIGN: usize = 16;
 
+/// From how many bytes on a hole is remembered.
+const LARGE: usize = 512;
+
+/// How many holes are remembered.
+const HOLES: usize = 8;
+
 /// See the module.
 #[repr(C, align(16))]
 pub(crate) struct Arena {
     memory: UnsafeCell<[u8; SIZE]>,
     /// Bytes of it that are taken, from its start.
     used: AtomicUsize,
+    /// What was given back before its end: the offset in the upper half, the size in the lower; 0 for none.
+    holes: [AtomicU64; HOLES],
 }
 
-// SAFETY: nobody makes a reference to the array. Its bytes are reached by pointers alone, each of which is for a part of it that `used` gives
-// to one caller at a time; who takes a part that was given back sees what was done to it before.
+// SAFETY: nobody makes a reference to the array. Its bytes are reached by pointers alone, each of which is for a part of it that `used` or a
+// hole gives to one caller at a time; who takes a part that was given back sees what was done to it before.
 unsafe impl Sync for Arena {}
 
 impl Arena {
     pub(crate) const fn new() -> Self {
-        Self { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0) }
+        Self { memory: UnsafeCell::new([0; SIZE]), used: AtomicUsize::new(0), holes: [const { AtomicU64::new(0) }; HOLES] }
     }
 
     fn start(&self) -> *mut u8 {
@@ -49,12 +58,51 @@ impl Arena {
     fn moved(&self, from: usize, to: usize) -> bool {
         to <= SIZE && self.used.compare_exchange(from, to, AcqRel, Relaxed).is_ok()
     }
+
+    /// The start of a part of a hole, which is the taker's alone; what is left of the hole behind it stays one.
+    // What is small, which is most, shall not pay for it.
+    #[inline(never)]
+    fn take_hole(&self, layout: Layout) -> Option<usize> {
+        self.holes.iter().find_map(|hole| {
+            let found = hole.load(Relaxed);
+            let (start, end) = ends(found);
+            let at = start.next_multiple_of(layout.align());
+            let left = end.checked_sub(at + layout.size())?;
+            let rest = if left < LARGE { 0 } else { packed(end - left, left) };
+            hole.compare_exchange(found, rest, AcqRel, Relaxed).is_ok().then_some(at)
+        })
+    }
+
+    /// Remembers what was given back, if there is room.
+    #[inline(never)]
+    fn leave_hole(&self, at: usize, size: usize) {
+        let _ =
+            self.holes.iter().any(|hole| hole.load(Relaxed) == 0 && hole.compare_exchange(0, packed(at, size), AcqRel, Relaxed).is_ok());
+    }
 }
 
-// SAFETY: an allocation in the arena is the bytes from the old to the new value of `used`, which one compare-exchange changes for one caller;
-// only the owner of the last allocation moves it back. Everything else is the C library's, which gets back what it gave.
+fn packed(at: usize, size: usize) -> u64 {
+    (at as u64) << 32 | size as u64
+}
+
+/// Start and end.
+fn ends(hole: u64) -> (usize, usize) {
+    let at = (hole >> 32) as usize;
+    (at, at + hole as u32 as usize)
+}
+
+// SAFETY: an allocation in the arena is the bytes from the old to the new value of `used`, which one compare-exchange changes for one caller,
+// or bytes of a hole that one compare-exchange takes out of it; only the owner of the last allocation moves `used` back, and only the owner of
+// one before it makes it a hole. Everything else is the C library's, which gets back what it gave.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() >= LARGE
+            && layout.align() <= ALIGN
+            && let Some(at) = self.take_hole(layout)
+        {
+            // SAFETY: a hole is in the array.
+            return unsafe { self.start().add(at) };
+        }
         let mut used = self.used.load(Relaxed);
         // Nothing is larger than `isize::MAX`, so that no sum overflows.
         while layout.align() <= ALIGN && used.next_multiple_of(layout.align()) + layout.size() <= SIZE {
@@ -71,7 +119,8 @@ unsafe impl GlobalAlloc for Arena {
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
         match self.offset(ptr) {
-            Some(at) => _ = self.moved(at + layout.size(), at),
+            Some(at) if self.moved(at + layout.size(), at) || layout.size() < LARGE => {}
+            Some(at) => self.leave_hole(at, layout.size()),
             // SAFETY: the caller's promise, passed on; what is not in the arena came from `System`.
             None => unsafe { System.dealloc(ptr, layout) },
         }
@@ -156,12 +205,43 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::undocumented_unsafe_blocks)]
+    fn large_holes_are_used_again() {
+        let arena = Box::new(Arena::new());
+        let at = |size: usize, align: usize| unsafe { arena.offset(arena.alloc(layout(size, align))) };
+        let free = |at: usize, size: usize| unsafe { arena.dealloc(arena.start().add(at), layout(size, 1)) };
+        let used = || arena.used.load(Relaxed);
+        assert_eq!([at(3, 1), at(2000, 1), at(600, 1), at(5, 1)], [Some(0), Some(3), Some(2003), Some(2603)]);
+        free(3, 2000);
+        // Not by small parts, and not beyond its end.
+        assert_eq!([at(LARGE - 1, 1), at(2001, 1)], [Some(2608), Some(2608 + LARGE - 1)]);
+        // From its first aligned byte; what is left is a hole, too, if it is large.
+        assert_eq!([at(1000, 16), at(900, 8), at(LARGE, 1)], [Some(16), Some(1016), Some(used() - LARGE)]);
+        // The whole of it, at the end of what is taken: that goes back.
+        let end = used();
+        let last = at(LARGE, 1).unwrap();
+        free(last - LARGE, LARGE);
+        free(last, LARGE);
+        assert_eq!((used(), at(LARGE, 1)), (end, Some(end - LARGE)));
+        free(end - LARGE, LARGE);
+        assert_eq!(used(), end - LARGE);
+        // More holes than are remembered are lost and nothing else.
+        let parts: Vec<usize> = (0..2 * HOLES).map(|_| at(LARGE, 1).zip(at(1, 1)).unwrap().0).collect();
+        parts.iter().for_each(|part| free(*part, LARGE));
+        let end = used();
+        let mut again: Vec<usize> = (0..HOLES).map(|_| at(LARGE, 1).unwrap()).collect();
+        again.sort_unstable();
+        assert_eq!((again.as_slice(), used()), (&parts[..HOLES], end));
+        assert_eq!(at(LARGE, 1), Some(end));
+    }
+
+    #[test]
     fn threads_get_parts_of_their_own() {
         static ARENA: Arena = Arena::new();
         let threads: Vec<_> = (0..8_u8)
             .map(|n| {
                 std::thread::spawn(move || {
-                    for size in 1..200 {
+                    for size in (1..200).chain(LARGE..LARGE + 200) {
                         let layout = layout(size, 1 << (size % 4));
                         #[allow(clippy::undocumented_unsafe_blocks)]
                         unsafe {

@@ -319,12 +319,14 @@ fn forced(t: &Test, by_systemd: bool) {
     c.edit(|s| s["annotations"] = json!({ "run.oci.systemd.force_cgroup_v1": named }));
     c.refused(&["annotation `run.oci.systemd.force_cgroup_v1`", "no v1 hierarchy is mounted at"]);
     c.args(&["/probe", "sleep"]).write();
-    // A hierarchy that has a cgroup outlives its mount, and CRIU copies all of it into each container that it restores.
+    // A hierarchy that has a cgroup, or had one a moment ago, outlives its mount, and CRIU copies all of it into each container that it restores.
     let script = format!(
-        "mount -t cgroup -o none,name=systemd,xattr cgroup '{named}' && mkdir '{named}/system.slice' 2>/dev/null && slice=made; \
+        "here() {{ grep -q ':name=systemd:' /proc/self/cgroup; }}; again() {{ mount -t cgroup -o none,name=systemd,xattr cgroup '{named}'; }}; \
+         here && had=yes; again && mkdir '{named}/system.slice' 2>/dev/null && slice=made; \
          \"$@\" run --detach --bundle '{bundle}' {id} >'{out}' && \
          \"$@\" exec {id} /probe report && find '{named}' -path '*{id}*' -name cgroup.procs -exec cat {{}} + | grep -c .; \
-         \"$@\" delete --force {id}; find '{named}' -path '*{id}*' | wc -l; test -z \"$slice\" || rmdir '{named}/system.slice'",
+         \"$@\" delete --force {id}; find '{named}' -path '*{id}*' | wc -l; test -z \"$slice\" || rmdir '{named}/system.slice'; \
+         n=0; while umount '{named}' && test -z \"$had\" && here && test $n -lt 100; do n=$((n+1)); again; sleep 0.1; done",
         named = named.display(),
         bundle = c.bundle.display(),
         out = t.dir().join("out").display(),
