@@ -38,8 +38,9 @@ impl Runtime {
     pub fn list(&self) -> Result<Vec<Report>> {
         let store = Store::new(&self.root);
         let mut reports = Vec::new();
-        for id in store.ids()? {
-            match store.open(&id).and_then(|dir| self.report(&dir)) {
+        for id in store.names()? {
+            let Ok(dir) = store.open(&id) else { continue };
+            match self.report(&dir) {
                 Ok(report) => reports.push(report),
                 Err(e) if e.kind() == ErrorKind::NoContainer => {}
                 Err(e) => tracing::warn!("container `{id}`: {e}"),

@@ -72,11 +72,11 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// All containers, sorted. Entries that are none (caches, containers in the making) are passed over.
+    /// What could be a container by its name, sorted: all containers, and perhaps some in the making.
     ///
     /// # Errors
     /// The state directory exists and cannot be read.
-    pub(crate) fn ids(self) -> Result<Vec<ContainerId>> {
+    pub(crate) fn names(self) -> Result<Vec<ContainerId>> {
         let name = || format!("read `{}`", self.root.display());
         let entries = match std::fs::read_dir(self.root) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -85,12 +85,19 @@ impl<'a> Store<'a> {
         let mut ids = Vec::new();
         for entry in entries {
             let entry = entry.context(name)?.file_name();
-            let Some(id) = entry.to_str().and_then(|n| ContainerId::new(n).ok()) else { continue };
-            if self.open(&id).is_ok_and(|dir| dir.has_status()) {
-                ids.push(id);
-            }
+            ids.extend(entry.to_str().and_then(|n| ContainerId::new(n).ok()));
         }
         ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// All containers, sorted. Entries that are none (caches, containers in the making) are passed over.
+    ///
+    /// # Errors
+    /// The state directory exists and cannot be read.
+    pub(crate) fn ids(self) -> Result<Vec<ContainerId>> {
+        let mut ids = self.names()?;
+        ids.retain(|id| self.open(id).is_ok_and(|dir| dir.has_status()));
         Ok(ids)
     }
 }
