@@ -9,8 +9,11 @@ use rustix::io::{Errno, pread};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::time::{Duration, Instant};
 
+/// The first look for an event, which may have happened: each further one comes after twice the time, up to [`LAST_LOOK`].
+const FIRST_LOOK: Duration = Duration::from_micros(100);
+
 /// How soon it is noticed that a cgroup was removed while it was waited for.
-const GONE: Duration = Duration::from_millis(20);
+const LAST_LOOK: Duration = Duration::from_millis(20);
 
 /// The point in time when waiting ends.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +42,7 @@ pub(crate) fn event(dir: &Dir<'_>, wanted: &str, deadline: Deadline) -> Result<b
         Err(Errno::NOENT | Errno::NODEV) => return Ok(true),
         other => other?,
     };
+    let mut look = FIRST_LOOK;
     loop {
         let mut buffer = [0; 256];
         let n = match pread(&file, &mut buffer, 0) {
@@ -51,8 +55,10 @@ pub(crate) fn event(dir: &Dir<'_>, wanted: &str, deadline: Deadline) -> Result<b
         if deadline.has_passed() {
             return Ok(false);
         }
-        // The event counter is taken at the read, so nothing is lost between it and the poll; but the removal of the file wakes nobody.
-        ready(&mut [PollFd::new(&file, PollFlags::PRI)], deadline, GONE)?;
+        // The event counter is taken at the read, so nothing is lost between it and the poll. But the kernel tells of a file's events no more
+        // than once in 10 ms (`CGROUP_FILE_NOTIFY_MIN_INTV`), and of the removal of the file not at all.
+        ready(&mut [PollFd::new(&file, PollFlags::PRI)], deadline, look)?;
+        look = (look * 2).min(LAST_LOOK);
     }
 }
 
