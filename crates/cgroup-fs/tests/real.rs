@@ -304,11 +304,13 @@ fn between(before: u64, value: u64, after: u64) {
 
 /// A shell that uses time and some memory, from when it is let go until it is dropped: how much of that the kernel has counted when, is its affair.
 fn worker() -> Sleeper {
-    let script = "echo ready; s=x; while :; do test ${#s} -gt 100000 || s=$s$s; done";
-    let child = Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    // It begins when it is in the cgroup: the caller lets it go.
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::STOP).unwrap();
-    Sleeper(child)
+    let script = "read go; s=x; while :; do test ${#s} -gt 100000 || s=$s$s; done";
+    Sleeper(Command::new("sh").args(["-c", script]).stdin(Stdio::piped()).spawn().unwrap())
+}
+
+/// What it takes from now on counts where it is now.
+fn let_go(worker: &mut Sleeper) {
+    std::io::Write::write_all(worker.0.stdin.as_mut().unwrap(), b"\n").unwrap();
 }
 
 #[test]
@@ -319,8 +321,7 @@ fn another_library_reads_the_same_statistics() {
     }
     let mut worker = worker();
     let made = Made::new("stats", "{}", worker.pid()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
-    std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    let_go(&mut worker);
     let theirs = Theirs::load(hierarchies::auto(), made.record.path.trim_start_matches('/'));
     let used = |stats: &Stats| {
         stats.cpu.as_ref().is_some_and(|cpu| cpu.usage > 0) && stats.memory.as_ref().is_none_or(|memory| memory.memory.current > 0)
@@ -378,8 +379,7 @@ fn what_limits_did_is_counted() {
     }
     let mut worker = worker();
     let made = Made::new("events", r#"{"pids":{"limit":7},"cpu":{"quota":2000,"period":20000}}"#, worker.pid()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_child(&worker.0), rustix::process::Signal::CONT).unwrap();
-    std::io::Read::read_exact(worker.0.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+    let_go(&mut worker);
     let throttled = |stats: &Stats| {
         stats.cpu.as_ref().and_then(|cpu| cpu.throttling.as_ref()).is_some_and(|t| t.throttled_periods > 0 && t.throttled > 0)
     };
