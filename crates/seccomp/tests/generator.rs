@@ -43,6 +43,22 @@ fn compile(section: &str) -> Option<[SeccompFilter; 2]> {
     }
 }
 
+/// The same, or nothing where libseccomp 2.5 does not come back: it cannot be told beforehand which rules for one call it goes round with. What it
+/// does then ends with this program.
+fn compile_if_it_ends(section: &Value) -> Option<[SeccompFilter; 2]> {
+    let text = section.to_string();
+    let (result, compiled) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || drop(result.send(compile(&text))));
+    match compiled.recv_timeout(std::time::Duration::from_secs(20)) {
+        Ok(filters) => filters,
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
+            println!("libseccomp does not come back from {section}");
+            None
+        }
+        Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => std::panic::resume_unwind(thread.join().expect_err("it sent nothing")),
+    }
+}
+
 /// Numbers to ask for: all ordinary ones, and those where ranges begin or end.
 fn numbers() -> impl Iterator<Item = u32> {
     let edges = [X32_BIT, 2 * X32_BIT, 3 * X32_BIT, 0xf_0000, 1 << 12, 1 << 16, 1 << 20, 0, u32::MAX - 1];
@@ -234,14 +250,14 @@ proptest! {
 
     #[test]
     fn arbitrary_sections_get_the_verdicts_of_libseccomp(section in sections::section()) {
-        if let Some(filters) = compile(&section.to_string()) {
+        if let Some(filters) = compile_if_it_ends(&section) {
             agree(&filters, &section, known().into_iter(), &samples(&section, Some(DRAWN)), true);
         }
     }
 
     #[test]
     fn sections_of_joined_conditions_get_the_verdicts_of_libseccomp(section in section()) {
-        if let Some(filters) = compile(&section.to_string()) {
+        if let Some(filters) = compile_if_it_ends(&section) {
             agree(&filters, &section, known().into_iter(), &samples(&section, Some(DRAWN)), true);
         }
     }
