@@ -17,59 +17,35 @@ mod podman_wasm;
 /// after its name may come what else it needs.
 #[macro_export]
 macro_rules! with_each_manager {
-    ($($name:ident $(($($need:expr),+))?),+ $(,)?) => { $(
+    ($($name:ident $(($($need:expr),+))?),+ $(,)?) => {
+        $( $crate::with_each_manager!(@ $name, Podman: Need::Tool("podman"), Need::Tool(image::SHELL); $($($need),+)?); )+
+    };
+    // With the engine; the need of the manager comes between the others.
+    (@ $name:ident, $engine:ident: $($first:expr),+; $($need:expr),*) => {
         mod $name {
             #[allow(unused_imports)]
-            use harness::{Need, behaviour, image, podman::{Manager, Podman}};
+            use harness::{Need, behaviour, daemon::Containerd, image, podman::{Manager, Podman}};
 
             #[test]
             fn by_systemd() {
-                let t = behaviour!(Need::Tool("podman"), Need::Tool(image::SHELL), Need::Systemd $($(, $need)+)?);
-                super::$name(&Podman::new(t, Manager::Systemd));
+                let t = behaviour!($($first),+, Need::Systemd $(, $need)*);
+                super::$name(&$engine::new(t, Manager::Systemd));
             }
 
             #[test]
             fn by_files() {
-                let t = behaviour!(Need::Tool("podman"), Need::Tool(image::SHELL), Need::V2 $($(, $need)+)?);
-                super::$name(&Podman::new(t, Manager::Files));
+                let t = behaviour!($($first),+, Need::V2 $(, $need)*);
+                super::$name(&$engine::new(t, Manager::Files));
             }
         }
-    )+ };
+    };
 }
 
-/// The same for functions of a [`harness::daemon::Containerd`].
+/// The same for functions of a [`harness::daemon::Containerd`], which wants cgroup v2 with either.
 #[macro_export]
 macro_rules! with_containerd {
     ($name:ident) => {
-        mod $name {
-            use harness::{Need, behaviour, daemon::Containerd, image, podman::Manager};
-
-            #[test]
-            fn by_systemd() {
-                let t = behaviour!(
-                    Need::Root,
-                    Need::V2,
-                    Need::Systemd,
-                    Need::Controller("memory"),
-                    Need::Tool("containerd"),
-                    Need::Tool("ctr"),
-                    Need::Tool(image::SHELL)
-                );
-                super::$name(&Containerd::new(t, Manager::Systemd));
-            }
-
-            #[test]
-            fn by_files() {
-                let t = behaviour!(
-                    Need::Root,
-                    Need::V2,
-                    Need::Controller("memory"),
-                    Need::Tool("containerd"),
-                    Need::Tool("ctr"),
-                    Need::Tool(image::SHELL)
-                );
-                super::$name(&Containerd::new(t, Manager::Files));
-            }
-        }
+        $crate::with_each_manager!(@ $name, Containerd: Need::Root, Need::V2;
+            Need::Controller("memory"), Need::Tool("containerd"), Need::Tool("ctr"), Need::Tool(image::SHELL));
     };
 }

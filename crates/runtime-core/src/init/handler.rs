@@ -4,8 +4,7 @@
 use super::{Child, Done, Fail, IN_CHILD, wire::Code};
 use crate::api::handler::MOST_KEPT;
 use crate::handled;
-use crate::plan::step::FileStep;
-use crate::plan::step::KEPT_SLOTS;
+use crate::plan::step::{FileStep, KEPT_SLOTS};
 use crate::sys::{self, Argv, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;

@@ -1,8 +1,7 @@
 //! The process: the one tail of steps that `run`, `create` and `exec` share. Not here: the container around it.
 
 use super::Handled;
-use super::lsm;
-use super::lsm::Label;
+use super::lsm::{self, Label};
 use super::mounts::c_string;
 use super::net_devices::NetDevices;
 use super::opens::{Open, Opens};
