@@ -22,9 +22,14 @@ pub(crate) fn of(id: &str, state: &Path, bundle: &Path) -> Vec<String> {
     left.extend(pins(id).iter().map(|path| format!("pinned program {}", path.display())));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let place = bundle.to_string_lossy();
-    left.extend(mounts.lines().filter(|l| l.contains(&*place)).map(|l| format!("mount {l}")));
+    left.extend(mounts.lines().filter(|l| names(l, &place)).map(|l| format!("mount {l}")));
     left.extend(processes(id).iter().map(|(pid, what)| format!("process {pid} {what}")));
     left
+}
+
+/// Whether a path or a line of mounts is about the container `id`, or its bundle, and not about another's with a longer number.
+fn names(text: &str, id: &str) -> bool {
+    text.match_indices(id).any(|(at, _)| !text[at + id.len()..].starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// Cgroups whose name has the id, in all hierarchies, parents first.
@@ -34,7 +39,7 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
     while let Some(dir) = walk.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                if entry.path().to_string_lossy().contains(id) {
+                if names(&entry.path().to_string_lossy(), id) {
                     found.push(entry.path());
                 }
                 walk.push(entry.path());
@@ -47,7 +52,7 @@ fn cgroups(id: &str) -> Vec<PathBuf> {
 /// Device programs pinned for a container's scope, where crun does it.
 fn pins(id: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir("/sys/fs/bpf/crun").into_iter().flatten().flatten().map(|e| e.path());
-    entries.filter(|path| path.to_string_lossy().contains(id)).collect()
+    entries.filter(|path| names(&path.to_string_lossy(), id)).collect()
 }
 
 /// Live processes whose environment has the mark. A zombie has none.
@@ -100,5 +105,17 @@ pub fn clear(id: &str) {
             let _ = fs::remove_dir(dir);
         }
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_number_is_another_container() {
+        for (text, is) in [("/a/pt-7-1", true), ("/a/crun-pt-7-1.scope/b", true), ("/a/pt-7-12", false), ("/a/pt-7-12/pt-7-1", true)] {
+            assert_eq!(names(text, "pt-7-1"), is, "{text}");
+        }
     }
 }

@@ -50,7 +50,8 @@ fn read_state(pid: i32) -> Result<Option<(ProcessState, OwnedFd)>> {
     let path = format!("/proc/{pid}/stat");
     let name = || format!("read `{path}`");
     let fd = match openat(CWD, &*path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        // The second is the answer where the directory was found, and the process has ended since (`proc_pid_permission`).
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::SRCH) => return Ok(None),
         r => r.context(name)?,
     };
     // The name is cut to 15 bytes (TASK_COMM_LEN; 64 for kernel threads) and 50 numbers follow.
