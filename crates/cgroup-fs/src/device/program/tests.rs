@@ -23,6 +23,9 @@ fn run(program: &[Insn], kind: u32, access: u8, major: u32, minor: u32) -> bool 
             MOV => r[dst] = imm,
             AND => r[dst] &= imm,
             SHIFT_RIGHT => r[dst] >>= imm,
+            SHIFT_LEFT => r[dst] <<= imm,
+            OR_REG => r[dst] |= r[src],
+            JUMP => pc += i.off as usize,
             JUMP_EQ if r[dst] == imm => pc += i.off as usize,
             JUMP_NE if r[dst] != imm => pc += i.off as usize,
             JUMP_EQ | JUMP_NE => {}
@@ -91,6 +94,23 @@ fn deny_all_leaves_the_defaults() {
         (1, READ, 1, 3, false),
     ] {
         assert_eq!(run(&p, kind, access, major, minor), allowed, "{kind} {access} {major}:{minor}");
+    }
+}
+
+#[test]
+fn numbers_are_compared_whole() {
+    for (major, minor) in [(2047, 5), (2048, 5), (4095, 1_048_575), (4096, 5), (5, 1_048_576), (u32::MAX, 5), (5, u32::MAX)] {
+        let rule = |major, minor| Rule { allow: true, kind: Kind::Block, major, minor, access: ALL_ACCESS };
+        for (rule, about) in
+            [(rule(Some(major), Some(minor)), "both"), (rule(Some(major), None), "major"), (rule(None, Some(minor)), "minor")]
+        {
+            let p = program(&[rule]);
+            for (m, n) in [(major, minor), (major, 7), (7, minor), (major ^ 2048, minor), (major, minor ^ 0x8_0000), (0, 0)] {
+                let exists = m <= MAX_MAJOR && n <= MAX_MINOR;
+                let meant = meant(&[rule], Kind::Block, READ, m, n);
+                assert!(!exists || run(&p, 1, READ, m, n) == meant, "{about} {major}:{minor}, {m}:{n}");
+            }
+        }
     }
 }
 
