@@ -26,6 +26,7 @@ use std::fs;
 use std::io::{Error, Result};
 use std::path::{Path, PathBuf};
 
+use args::Typed;
 use clap::{Arg, Command, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -85,7 +86,7 @@ fn man(definition: Command, name: &str) -> Result<Man> {
 }
 
 fn program_page() -> Result<Vec<u8>> {
-    let man = man(global::definition(Persona::Pinnace).about("run containers by the OCI runtime specification"), PROGRAM)?;
+    let man = man(global::definition(Persona::Pinnace, Typed::ALL).about("run containers by the OCI runtime specification"), PROGRAM)?;
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
@@ -151,7 +152,7 @@ fn program_page() -> Result<Vec<u8>> {
 }
 
 fn command_page(command: &cmd::Command) -> Result<Vec<u8>> {
-    let definition = (command.options)();
+    let definition = (command.options)(Typed::ALL);
     let usage = definition.get_overridden_usage().ok_or_else(|| Error::other(format!("{} has no usage", command.name)))?;
     let usage = format!("{PROGRAM} [GLOBAL OPTION]... {usage}");
     let name = format!("{PROGRAM}-{}", command.name);
@@ -211,13 +212,13 @@ fn completions(directory: &Path) -> Result<()> {
 /// The program with all its commands, which it never builds at once.
 fn whole() -> Command {
     let commands = cmd::ALL.iter().map(|command| {
-        let mut definition = (command.options)().about(command.about);
+        let mut definition = (command.options)(Typed::ALL).about(command.about);
         if command.name == "mounts" {
             definition = definition.subcommands([Command::new("add").about("add mounts"), Command::new("remove").about("remove mounts")]);
         }
         for_shells(definition, command.name)
     });
-    for_shells(global::definition(Persona::Pinnace), "").allow_external_subcommands(false).subcommands(commands)
+    for_shells(global::definition(Persona::Pinnace, Typed::ALL), "").allow_external_subcommands(false).subcommands(commands)
 }
 
 /// `-h` stands for `-?`, which shells take for a pattern; options of words get their words, those of paths a hint.
@@ -250,8 +251,8 @@ fn hinted(arg: Arg) -> Arg {
 fn check_words() -> Result<()> {
     for (command, option, words) in WORDS {
         let definition = match cmd::ALL.iter().find(|known| known.name == command) {
-            Some(known) => (known.options)(),
-            None => global::definition(Persona::Pinnace),
+            Some(known) => (known.options)(Typed::ALL),
+            None => global::definition(Persona::Pinnace, Typed::ALL),
         };
         if !definition.get_arguments().any(|arg| arg.get_long() == Some(option)) {
             return Err(Error::other(format!("{command} has no option --{option}")));

@@ -46,19 +46,22 @@ pub(crate) fn run(words: impl IntoIterator<Item = OsString>) -> i32 {
 /// What went wrong, and in which command's options, if not in the global ones.
 type Failure = (Option<&'static str>, Stop);
 
+/// The commands that become a container's process.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
 fn dispatch(argv0: &OsStr, words: &[OsString], log: &mut Log) -> Result<i32, Failure> {
     let wanted = Wanted::from_environment();
+    // Before anything is opened, since it may begin anew, and before the arguments are looked at closely: the less of the program is in memory by
+    // then, the less is mapped again. A container that is called like a command is protected from for nothing.
+    let protection = words.iter().any(|word| ENTERING.iter().any(|name| word == name)).then(protect_own_program);
     let persona = Persona::of(Some(argv0));
     let global = |stop| (None, stop);
     let failed = |e: Error| (None, Stop::Failed(e));
     let invocation = global::parse(persona, words).map_err(global)?;
     let options = &invocation.options;
-    if options.get_flag("version") {
+    if args::is_set(options, "version") {
         return Err(global(Stop::Print(version::text(persona, &global::root(options, persona)))));
     }
-    // Before anything is opened, since it may begin anew.
-    let enters = |name: &str| ["create", "run", "exec"].contains(&name);
-    let protection = invocation.command.as_ref().filter(|(name, _)| enters(name)).map(|_| protect_own_program());
     let settings = global::log_settings(options).map_err(failed)?;
     let mut logger = log.open(&settings).map_err(failed)?;
     let Some((name, rest)) = &invocation.command else {
@@ -67,14 +70,14 @@ fn dispatch(argv0: &OsStr, words: &[OsString], log: &mut Log) -> Result<i32, Fai
     let Some(command) = cmd::ALL.iter().find(|c| c.name == name) else {
         return Err(failed(Error::invalid(format!("unknown command {name}"))));
     };
-    let matches = args::parse((command.options)(), rest).map_err(|stop| (Some(command.name), stop))?;
+    let matches = args::parse(command.options, rest).map_err(|stop| (Some(command.name), stop))?;
     if settings.target.names_records() {
         let container = args::container(&matches).map(|id| id.to_string_lossy().into_owned());
         logger = log.open(&Settings { container, ..settings }).map_err(failed)?;
     }
     // The libraries' events; nothing else in this process subscribes, so this cannot fail.
     let _ = tracing::subscriber::set_global_default(LogBridge::new(logger.clone()));
-    if let Some(protection) = protection {
+    if let Some(protection) = protection.filter(|_| ENTERING.contains(&command.name)) {
         tracing::debug!("the runtime's own program is protected: {:?}", protection.map_err(failed)?);
     }
     let context = Context {

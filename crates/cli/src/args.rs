@@ -27,8 +27,42 @@ impl From<Error> for Stop {
     }
 }
 
+/// Words of a command line, by which is known which options it has use for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Typed<'w>(Option<&'w [OsString]>);
+
+impl<'w> Typed<'w> {
+    /// Any option may come.
+    pub(crate) const ALL: Self = Self(None);
+
+    /// The options that a word could mean, in full or shortened, alone or with others: all but those can be left out, and what is understood is
+    /// understood as with all of them.
+    pub(crate) fn by(words: &'w [OsString]) -> Self {
+        Self(Some(words))
+    }
+
+    /// The option, if it is to be there.
+    pub(crate) fn only(self, option: Arg) -> Option<Arg> {
+        let Some(words) = self.0 else { return Some(option) };
+        words.iter().any(|word| could_mean(word.as_encoded_bytes(), &option)).then_some(option)
+    }
+}
+
+fn could_mean(word: &[u8], option: &Arg) -> bool {
+    if let Some(name) = word.strip_prefix(b"--") {
+        let name = name.split(|b| *b == b'=').next().unwrap_or_default();
+        let longs = option.get_long().into_iter().chain(option.get_all_aliases().into_iter().flatten());
+        return longs.into_iter().any(|long| long.as_bytes().starts_with(name));
+    }
+    let Some(letters) = word.strip_prefix(b"-") else { return false };
+    let shorts = option.get_short().into_iter().chain(option.get_all_short_aliases().into_iter().flatten());
+    shorts.into_iter().any(|short| u8::try_from(short).is_ok_and(|short| letters.contains(&short)))
+}
+
 /// An empty command with the options every command has.
-pub(crate) fn command(name: &'static str, usage: &'static str, about: &'static str) -> Command {
+pub(crate) fn command(typed: Typed<'_>, name: &'static str, usage: &'static str, about: &'static str) -> Command {
+    let help =
+        Arg::new("help").short('?').short_alias('h').long("help").action(ArgAction::Help).help("Print this help").display_order(1000);
     Command::new(name)
         .no_binary_name(true)
         .disable_help_flag(true)
@@ -39,8 +73,18 @@ pub(crate) fn command(name: &'static str, usage: &'static str, about: &'static s
         .override_usage(usage)
         .about(about)
         .help_template("Usage: {usage}\n{about}\n\n{options}\n")
-        .arg(Arg::new("help").short('?').short_alias('h').long("help").action(ArgAction::Help).help("Print this help").display_order(1000))
-        .arg(flag("usage", "Print a short usage message").display_order(1001))
+        .args(typed.only(help))
+        .args(typed.only(flag("usage", "Print a short usage message").display_order(1001)))
+}
+
+/// The last value of an option, if it was given.
+pub(crate) fn value_of<'m>(m: &'m ArgMatches, long: &str) -> Option<&'m OsString> {
+    m.try_get_one(long).ok().flatten()
+}
+
+/// Whether a flag was given.
+pub(crate) fn is_set(m: &ArgMatches, long: &str) -> bool {
+    m.try_get_one(long).ok().flatten().copied().unwrap_or(false)
 }
 
 /// `--long`, without a value.
@@ -61,14 +105,22 @@ pub(crate) fn with_operands(command: Command) -> Command {
 /// What is no option among the matches.
 pub(crate) const OPERANDS: &str = "operands";
 
-/// Parses `words`, the command line behind the command's name.
-pub(crate) fn parse(mut command: Command, words: &[OsString]) -> Result<ArgMatches, Stop> {
+/// Parses `words`, the command line behind the command's name. Which options there are is asked for with those that are typed, and, where that is not
+/// understood or help is wanted, with all.
+pub(crate) fn parse(options: impl Fn(Typed<'_>) -> Command, words: &[OsString]) -> Result<ArgMatches, Stop> {
+    match options(Typed::by(words)).try_get_matches_from(words) {
+        Ok(m) if !is_set(&m, "usage") => Ok(m),
+        _ => parse_all(options(Typed::ALL), words),
+    }
+}
+
+fn parse_all(mut command: Command, words: &[OsString]) -> Result<ArgMatches, Stop> {
     let matches = command.try_get_matches_from_mut(words).or_else(|e| match with_two_dashes(&e, words) {
         Some(words) => command.try_get_matches_from_mut(words),
         None => Err(e),
     });
     match matches {
-        Ok(m) if m.get_flag("usage") => Err(Stop::Print(format!("{}\n", command.render_usage()))),
+        Ok(m) if is_set(&m, "usage") => Err(Stop::Print(format!("{}\n", command.render_usage()))),
         Ok(m) => Ok(m),
         Err(e) => Err(stop(&e, &command)),
     }
@@ -158,7 +210,7 @@ pub(crate) fn id(word: &OsStr) -> Result<ContainerId> {
 
 /// The value of an option that is a path.
 pub(crate) fn path(m: &ArgMatches, long: &str) -> Option<PathBuf> {
-    m.get_one::<OsString>(long).map(PathBuf::from)
+    value_of(m, long).map(PathBuf::from)
 }
 
 /// The value of an option that is text.
@@ -166,7 +218,7 @@ pub(crate) fn path(m: &ArgMatches, long: &str) -> Option<PathBuf> {
 /// # Errors
 /// It is not UTF-8.
 pub(crate) fn text(m: &ArgMatches, long: &str) -> Result<Option<String>> {
-    m.get_one::<OsString>(long).map(|v| utf8(v.clone(), long)).transpose()
+    value_of(m, long).map(|v| utf8(v.clone(), long)).transpose()
 }
 
 /// All values of an option that may be repeated.
@@ -174,7 +226,7 @@ pub(crate) fn text(m: &ArgMatches, long: &str) -> Result<Option<String>> {
 /// # Errors
 /// One is not UTF-8.
 pub(crate) fn texts(m: &ArgMatches, long: &str) -> Result<Vec<String>> {
-    m.get_many::<OsString>(long).unwrap_or_default().map(|v| utf8(v.clone(), long)).collect()
+    m.try_get_many::<OsString>(long).ok().flatten().unwrap_or_default().map(|v| utf8(v.clone(), long)).collect()
 }
 
 /// `word` as text; `what` it is, for the error.

@@ -2,16 +2,16 @@
 
 use super::*;
 
-fn sample() -> Command {
+fn sample(typed: Typed<'_>) -> Command {
     with_operands(
-        command("sample", "sample [OPTION]... CONTAINER", "try things")
-            .arg(value("bundle", "DIR", "a value").short('b'))
-            .arg(value("pid-file", "FILE", "a value"))
-            .arg(value("preserve-fds", "N", "a value"))
-            .arg(value("env", "ENV", "repeated").action(ArgAction::Append))
-            .arg(flag("no-pivot", "a flag"))
-            .arg(flag("no-subreaper", "a flag"))
-            .arg(flag("detach", "a flag").short('d')),
+        command(typed, "sample", "sample [OPTION]... CONTAINER", "try things")
+            .args(typed.only(value("bundle", "DIR", "a value").short('b')))
+            .args(typed.only(value("pid-file", "FILE", "a value")))
+            .args(typed.only(value("preserve-fds", "N", "a value")))
+            .args(typed.only(value("env", "ENV", "repeated").action(ArgAction::Append)))
+            .args(typed.only(flag("no-pivot", "a flag")))
+            .args(typed.only(flag("no-subreaper", "a flag")))
+            .args(typed.only(flag("detach", "a flag").short('d'))),
     )
 }
 
@@ -20,11 +20,11 @@ fn words(line: &str) -> Vec<OsString> {
 }
 
 fn shown(line: &str) -> String {
-    match parse(sample(), &words(line)) {
+    match parse(sample, &words(line)) {
         Ok(m) => {
             let operands = operands(&m, "sample", 0, 9).unwrap();
             let bundle = path(&m, "bundle").map(|p| p.display().to_string());
-            format!("{:?} {:?} d={} s={}", bundle, operands, m.get_flag("detach"), m.get_flag("no-subreaper"))
+            format!("{:?} {:?} d={} s={}", bundle, operands, is_set(&m, "detach"), is_set(&m, "no-subreaper"))
         }
         Err(Stop::Usage(text)) => text,
         Err(other) => panic!("{other:?}"),
@@ -84,7 +84,7 @@ fn errors_read_as_getopt_words_them() {
 
 #[test]
 fn help_and_usage_are_printed_whatever_else_is_there() {
-    let print = |line: &str| match parse(sample(), &words(line)) {
+    let print = |line: &str| match parse(sample, &words(line)) {
         Err(Stop::Print(text)) => text,
         other => panic!("{other:?}"),
     };
@@ -99,7 +99,7 @@ fn help_and_usage_are_printed_whatever_else_is_there() {
 
 #[test]
 fn operands_are_counted() {
-    let count = |line: &str, min, max| operands(&parse(sample(), &words(line)).unwrap(), "sample", min, max).map_err(|e| e.to_string());
+    let count = |line: &str, min, max| operands(&parse(sample, &words(line)).unwrap(), "sample", min, max).map_err(|e| e.to_string());
     assert_eq!(count("", 1, 1), Err("please specify a ID for the container".into()));
     assert_eq!(count("a", 2, 9), Err("`sample` requires a minimum of 2 arguments".into()));
     assert_eq!(count("a b", 1, 1), Err("`sample` requires a maximum of 1 arguments".into()));
@@ -109,13 +109,48 @@ fn operands_are_counted() {
 #[test]
 fn values_are_checked() {
     use std::os::unix::ffi::OsStringExt;
-    let m = parse(sample(), &words("--preserve-fds 1x --env A=1 --env B a")).unwrap();
+    let m = parse(sample, &words("--preserve-fds 1x --env A=1 --env B a")).unwrap();
     assert_eq!(number::<u32>(&m, "preserve-fds").unwrap_err().to_string(), "invalid value for `preserve-fds`: `1x`");
     assert_eq!(texts(&m, "env").unwrap(), ["A=1", "B"]);
-    assert_eq!(number::<u32>(&parse(sample(), &words("--preserve-fds 3")).unwrap(), "preserve-fds").unwrap(), Some(3));
+    assert_eq!(number::<u32>(&parse(sample, &words("--preserve-fds 3")).unwrap(), "preserve-fds").unwrap(), Some(3));
     assert_eq!(text(&m, "bundle").unwrap(), None);
     let odd = vec![OsString::from("--bundle"), OsString::from_vec(vec![0xff])];
-    let m = parse(sample(), &odd).unwrap();
+    let m = parse(sample, &odd).unwrap();
     assert_eq!(path(&m, "bundle").unwrap().into_os_string().into_vec(), [0xff]);
     assert_eq!(text(&m, "bundle").unwrap_err().to_string(), "the value for `bundle` is not valid UTF-8: `\u{fffd}`");
+}
+
+/// Whatever is typed is understood as with all options there are.
+#[test]
+fn leaving_options_out_changes_nothing() {
+    let lines = [
+        "a",
+        "-b x a",
+        "-dbx a",
+        "--bun=/x a --pid-file y",
+        "--no-p -d -- --bundle",
+        "--e --bundle a",
+        "-no-subreaper a",
+        "--no a",
+        "--nothing a",
+        "-z a",
+        "--bundle",
+        "-b",
+        "a --d --env A=1 --en=B",
+        "--preserve-fds -3 a",
+        "--detach=x a",
+        "-- -b",
+    ];
+    for line in lines {
+        let told = |m: Result<ArgMatches, Stop>| match m {
+            Ok(m) => {
+                let values = ["bundle", "pid-file", "preserve-fds", "env"].map(|long| texts(&m, long).unwrap());
+                let flags = ["no-pivot", "no-subreaper", "detach"].map(|long| is_set(&m, long));
+                format!("{values:?} {flags:?} {:?}", operands(&m, "sample", 0, 9).unwrap())
+            }
+            Err(stop) => format!("{stop:?}"),
+        };
+        let words = words(line);
+        assert_eq!(told(parse(sample, &words)), told(parse_all(sample(Typed::ALL), &words)), "{line}");
+    }
 }

@@ -1,6 +1,6 @@
 //! The options before the command. Not here: acting on them (`app`).
 
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::cmd;
 use crate::persona::Persona;
 use clap::{ArgAction, ArgMatches, Command};
@@ -19,24 +19,26 @@ pub(crate) struct Invocation {
 }
 
 /// The global options.
-pub(crate) fn definition(persona: Persona) -> Command {
+pub(crate) fn definition(persona: Persona, typed: Typed<'_>) -> Command {
     let usage = match persona {
         Persona::Pinnace => "pinnace [OPTION...] COMMAND [OPTION...]",
         Persona::Crun => "crun [OPTION...] COMMAND [OPTION...]",
     };
-    args::command(persona.name(), usage, "")
+    args::command(typed, persona.name(), usage, "")
         .help_template("Usage: {usage}\n\nCOMMANDS:\n{before-help}{options}\n")
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(clap::builder::OsStringValueParser::new())
-        .arg(args::value("cgroup-manager", "MANAGER", "cgroupfs, systemd or disabled"))
-        .arg(args::flag("debug", "Log at level debug"))
-        .arg(args::value("log", "[file:]PATH|journald:ID|syslog:ID", "Where to log; standard error otherwise").short_alias('l'))
-        .arg(args::value("log-format", "FORMAT", "text or json"))
-        .arg(args::value("log-level", "LEVEL", "error, warning or debug"))
-        .arg(args::value("root", "DIR", "Directory for the state of containers").short_alias('r'))
-        .arg(args::value("rootless", "VALUE", "Accepted for compatibility, without effect"))
-        .arg(args::flag("systemd-cgroup", "The same as --cgroup-manager=systemd").short_alias('s'))
-        .arg(args::flag("version", "Print the version").short('V').short_alias('v').action(ArgAction::SetTrue))
+        .args(typed.only(args::value("cgroup-manager", "MANAGER", "cgroupfs, systemd or disabled")))
+        .args(typed.only(args::flag("debug", "Log at level debug")))
+        .args(
+            typed.only(args::value("log", "[file:]PATH|journald:ID|syslog:ID", "Where to log; standard error otherwise").short_alias('l')),
+        )
+        .args(typed.only(args::value("log-format", "FORMAT", "text or json")))
+        .args(typed.only(args::value("log-level", "LEVEL", "error, warning or debug")))
+        .args(typed.only(args::value("root", "DIR", "Directory for the state of containers").short_alias('r')))
+        .args(typed.only(args::value("rootless", "VALUE", "Accepted for compatibility, without effect")))
+        .args(typed.only(args::flag("systemd-cgroup", "The same as --cgroup-manager=systemd").short_alias('s')))
+        .args(typed.only(args::flag("version", "Print the version").short('V').short_alias('v').action(ArgAction::SetTrue)))
 }
 
 /// Reads the options up to the command.
@@ -44,7 +46,7 @@ pub(crate) fn definition(persona: Persona) -> Command {
 /// # Errors
 /// [`Stop::Usage`] for options there are not, [`Stop::Print`] for `--help` and `--usage`.
 pub(crate) fn parse(persona: Persona, words: &[OsString]) -> Result<Invocation, Stop> {
-    let mut options = args::parse(definition(persona), words).map_err(|stop| match stop {
+    let mut options = args::parse(|typed| definition(persona, typed), words).map_err(|stop| match stop {
         Stop::Print(text) if text.contains("COMMANDS:") => Stop::Print(help(persona)),
         other => other,
     })?;
@@ -55,7 +57,7 @@ pub(crate) fn parse(persona: Persona, words: &[OsString]) -> Result<Invocation, 
 /// The help text with the list of commands, which is only put together when it is asked for.
 fn help(persona: Persona) -> String {
     let list: Vec<_> = cmd::ALL.iter().map(|c| format!("  {:<12}{}", c.name, c.about)).collect();
-    definition(persona).before_help(list.join("\n")).render_help().to_string()
+    definition(persona, Typed::ALL).before_help(list.join("\n")).render_help().to_string()
 }
 
 /// What the log is to be.
@@ -63,13 +65,13 @@ fn help(persona: Persona) -> String {
 /// # Errors
 /// Unknown words.
 pub(crate) fn log_settings(m: &ArgMatches) -> Result<Settings> {
-    let target = match m.get_one::<OsString>("log") {
+    let target = match args::value_of(m, "log") {
         Some(text) => Target::parse(text)?,
         None => Target::Stderr,
     };
     let format = args::text(m, "log-format")?.map_or(Ok(Format::Text), |t| Format::parse(&t))?;
     let level = args::text(m, "log-level")?.map_or(Ok(Level::Error), |t| parse_level(&t))?;
-    Ok(Settings { target, format, level: if m.get_flag("debug") { Level::Debug } else { level }, container: None })
+    Ok(Settings { target, format, level: if args::is_set(m, "debug") { Level::Debug } else { level }, container: None })
 }
 
 /// Name of the cgroup manager for new containers.
@@ -80,7 +82,7 @@ pub(crate) fn cgroup_manager(m: &ArgMatches) -> Result<String> {
     match args::text(m, "cgroup-manager")? {
         Some(name) if matches!(name.as_str(), "cgroupfs" | "systemd" | "disabled") => Ok(name),
         Some(name) => Err(Error::invalid(format!("unknown cgroup manager `{name}`"))),
-        None if m.get_flag("systemd-cgroup") => Ok("systemd".to_owned()),
+        None if args::is_set(m, "systemd-cgroup") => Ok("systemd".to_owned()),
         None => Ok("cgroupfs".to_owned()),
     }
 }

@@ -1,7 +1,7 @@
 //! `checkpoint`: writes a running container down, and the options it shares with `restore`. Not here: dumping.
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::ArgMatches;
 use runtime_core::api::CheckpointSettings;
 use runtime_core::engine::CheckpointOptions;
@@ -11,32 +11,37 @@ use std::path::PathBuf;
 
 pub(super) const COMMAND: Command = Command { name: "checkpoint", about: "checkpoint a container", options, run };
 
-fn options() -> clap::Command {
-    let command = args::command("checkpoint", "checkpoint [OPTION]... CONTAINER", "Write a running container down as images, by CRIU");
-    with_options(command)
-        .arg(args::value("parent-path", "DIR", "Images of the checkpoint before, relative to the images' directory").alias("pa"))
-        .arg(args::flag("pre-dump", "Dump the memory only, and let the container go on"))
-        .arg(args::flag("leave-running", "Let the container go on").short('R').alias("l"))
-        .arg(args::flag("tcp-skip-in-flight", "Leave TCP connections out that are not established yet"))
-        .arg(args::flag("link-remap", "Link unlinked files that are still open"))
-        .arg(args::value("page-server", "ADDRESS:PORT", "Page server that memory is sent to"))
-        .arg(args::value("status-fd", "FD", "Descriptor that gets a zero byte when pages can be fetched"))
+fn options(typed: Typed<'_>) -> clap::Command {
+    let command =
+        args::command(typed, "checkpoint", "checkpoint [OPTION]... CONTAINER", "Write a running container down as images, by CRIU");
+    with_options(typed, command)
+        .args(
+            typed.only(args::value("parent-path", "DIR", "Images of the checkpoint before, relative to the images' directory").alias("pa")),
+        )
+        .args(typed.only(args::flag("pre-dump", "Dump the memory only, and let the container go on")))
+        .args(typed.only(args::flag("leave-running", "Let the container go on").short('R').alias("l")))
+        .args(typed.only(args::flag("tcp-skip-in-flight", "Leave TCP connections out that are not established yet")))
+        .args(typed.only(args::flag("link-remap", "Link unlinked files that are still open")))
+        .args(typed.only(args::value("page-server", "ADDRESS:PORT", "Page server that memory is sent to")))
+        .args(typed.only(args::value("status-fd", "FD", "Descriptor that gets a zero byte when pages can be fetched")))
 }
 
 /// The options of both commands. They may be shortened as far as crun allows, which has fewer of them.
-pub(super) fn with_options(command: clap::Command) -> clap::Command {
+pub(super) fn with_options(typed: Typed<'_>, command: clap::Command) -> clap::Command {
     args::with_operands(command)
-        .arg(args::value("image-path", "DIR", "Directory of the images, \"checkpoint\" by default"))
-        .arg(args::value("work-path", "DIR", "Directory of logs, the images' by default"))
-        .arg(args::flag("tcp-established", "With established TCP connections").aliases(["t", "tc", "tcp", "tcp-"]))
-        .arg(args::flag("ext-unix-sk", "With unix sockets whose other end is outside").alias("e"))
-        .arg(args::flag("shell-job", "The terminal and the session's leader are outside").alias("s"))
-        .arg(args::flag("file-locks", "With file locks"))
-        .arg(args::flag("lazy-pages", "Serve or fetch memory on demand"))
-        .arg(args::flag("auto-dedup", "Drop pages that were written anew from the images"))
-        .arg(args::value("empty-ns", "TYPE", "Namespace whose content somebody else cares for: network").action(clap::ArgAction::Append))
-        .arg(args::value("network-lock", "METHOD", "How connections are kept still: iptables, nftables or skip").alias("n"))
-        .arg(args::value("manage-cgroups-mode", "MODE", "What becomes of cgroups: soft, ignore, full or strict"))
+        .args(typed.only(args::value("image-path", "DIR", "Directory of the images, \"checkpoint\" by default")))
+        .args(typed.only(args::value("work-path", "DIR", "Directory of logs, the images' by default")))
+        .args(typed.only(args::flag("tcp-established", "With established TCP connections").aliases(["t", "tc", "tcp", "tcp-"])))
+        .args(typed.only(args::flag("ext-unix-sk", "With unix sockets whose other end is outside").alias("e")))
+        .args(typed.only(args::flag("shell-job", "The terminal and the session's leader are outside").alias("s")))
+        .args(typed.only(args::flag("file-locks", "With file locks")))
+        .args(typed.only(args::flag("lazy-pages", "Serve or fetch memory on demand")))
+        .args(typed.only(args::flag("auto-dedup", "Drop pages that were written anew from the images")))
+        .args(typed.only(
+            args::value("empty-ns", "TYPE", "Namespace whose content somebody else cares for: network").action(clap::ArgAction::Append),
+        ))
+        .args(typed.only(args::value("network-lock", "METHOD", "How connections are kept still: iptables, nftables or skip").alias("n")))
+        .args(typed.only(args::value("manage-cgroups-mode", "MODE", "What becomes of cgroups: soft, ignore, full or strict")))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
@@ -46,14 +51,17 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
 }
 
 fn checkpoint_options(m: &ArgMatches) -> Result<CheckpointOptions> {
-    let settings =
-        CheckpointSettings { tcp_skip_in_flight: m.get_flag("tcp-skip-in-flight"), link_remap: m.get_flag("link-remap"), ..settings(m)? };
+    let settings = CheckpointSettings {
+        tcp_skip_in_flight: args::is_set(m, "tcp-skip-in-flight"),
+        link_remap: args::is_set(m, "link-remap"),
+        ..settings(m)?
+    };
     let options = CheckpointOptions {
         image_path: image_path(m),
         work_path: args::path(m, "work-path"),
         parent_path: args::path(m, "parent-path"),
-        pre_dump: m.get_flag("pre-dump"),
-        leave_running: m.get_flag("leave-running"),
+        pre_dump: args::is_set(m, "pre-dump"),
+        leave_running: args::is_set(m, "leave-running"),
         page_server: args::text(m, "page-server")?.map(|text| page_server(&text)).transpose()?,
         status_fd: args::number::<u16>(m, "status-fd")?.map(RawFd::from),
         settings,
@@ -79,12 +87,12 @@ pub(super) fn settings(m: &ArgMatches) -> Result<CheckpointSettings> {
         empty_network = true;
     }
     Ok(CheckpointSettings {
-        tcp_established: m.get_flag("tcp-established"),
-        ext_unix_sk: m.get_flag("ext-unix-sk"),
-        shell_job: m.get_flag("shell-job"),
-        file_locks: m.get_flag("file-locks"),
-        lazy_pages: m.get_flag("lazy-pages"),
-        auto_dedup: m.get_flag("auto-dedup"),
+        tcp_established: args::is_set(m, "tcp-established"),
+        ext_unix_sk: args::is_set(m, "ext-unix-sk"),
+        shell_job: args::is_set(m, "shell-job"),
+        file_locks: args::is_set(m, "file-locks"),
+        lazy_pages: args::is_set(m, "lazy-pages"),
+        auto_dedup: args::is_set(m, "auto-dedup"),
         empty_network,
         network_lock: args::text(m, "network-lock")?.map(|word| word.parse()).transpose()?,
         cgroups_mode: args::text(m, "manage-cgroups-mode")?.map(|word| word.parse()).transpose()?,
@@ -116,7 +124,7 @@ mod tests {
         let line = "--image-path /i --work-path=/w --parent-path ../p --pre-dump --leave-running --tcp-established --tcp-skip-in-flight \
                     --ext-unix-sk --shell-job --file-locks --link-remap --lazy-pages --auto-dedup --page-server [::1]:99 --status-fd 7 \
                     --empty-ns network --network-lock=nftables --manage-cgroups-mode full ctr";
-        let o = checkpoint_options(&matches(options(), line)).unwrap();
+        let o = checkpoint_options(&matches(options, line)).unwrap();
         assert_eq!((o.image_path.as_path(), o.work_path.as_deref()), (Path::new("/i"), Some(Path::new("/w"))));
         assert_eq!((o.parent_path.as_deref(), o.page_server), (Some(Path::new("../p")), Some(("::1".to_owned(), 99))));
         assert_eq!((o.pre_dump, o.leave_running, o.status_fd), (true, true, Some(7)));
@@ -139,7 +147,7 @@ mod tests {
 
     #[test]
     fn none_of_them() {
-        let o = checkpoint_options(&matches(options(), "ctr")).unwrap();
+        let o = checkpoint_options(&matches(options, "ctr")).unwrap();
         assert_eq!((o.image_path.as_path(), o.settings), (Path::new("checkpoint"), CheckpointSettings::default()));
         assert!(o.work_path.is_none() && o.parent_path.is_none() && o.page_server.is_none() && o.status_fd.is_none());
         assert!(!o.pre_dump && !o.leave_running);
@@ -157,13 +165,13 @@ mod tests {
             ("--status-fd x c", "invalid value for `status-fd`: `x`"),
             ("--status-fd 5 c", "--status-fd is for --lazy-pages only"),
         ] {
-            assert_eq!(checkpoint_options(&matches(options(), line)).unwrap_err().to_string(), text, "{line}");
+            assert_eq!(checkpoint_options(&matches(options, line)).unwrap_err().to_string(), text, "{line}");
         }
     }
 
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
-        abbreviations(options(), CRUN);
+        abbreviations(options, CRUN);
     }
 
     const CRUN: &[&str] = &[

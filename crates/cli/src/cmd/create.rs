@@ -1,15 +1,15 @@
 //! `create`, and the options it shares with `run`. Not here: creating.
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::ArgMatches;
 use runtime_core::Result;
 use runtime_core::engine::CreateOptions;
 
 pub(super) const COMMAND: Command = Command { name: "create", about: "create a container", options, run };
 
-fn options() -> clap::Command {
-    with_options(args::command("create", "create [OPTION]... CONTAINER", "Create a container, to be started by \"start\""))
+fn options(typed: Typed<'_>) -> clap::Command {
+    with_options(typed, args::command(typed, "create", "create [OPTION]... CONTAINER", "Create a container, to be started by \"start\""))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
@@ -19,18 +19,18 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
 }
 
 /// The options of `create` and `run`.
-pub(super) fn with_options(command: clap::Command) -> clap::Command {
+pub(super) fn with_options(typed: Typed<'_>, command: clap::Command) -> clap::Command {
     args::with_operands(command)
-        .arg(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b'))
-        .arg(args::value("config", "FILE", "Configuration to use instead of the bundle's config.json").short('f'))
-        .arg(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side"))
-        .arg(args::value("pidfd-socket", "SOCKET", "Unix socket that receives a pidfd of the container's process"))
-        .arg(args::value("preserve-fds", "N", "Number of descriptors from 3 on that are passed to the container"))
+        .args(typed.only(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b')))
+        .args(typed.only(args::value("config", "FILE", "Configuration to use instead of the bundle's config.json").short('f')))
+        .args(typed.only(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side")))
+        .args(typed.only(args::value("pidfd-socket", "SOCKET", "Unix socket that receives a pidfd of the container's process")))
+        .args(typed.only(args::value("preserve-fds", "N", "Number of descriptors from 3 on that are passed to the container")))
         // Shortened as far as crun allows, which has no --pidfd-socket.
-        .arg(args::value("pid-file", "FILE", "File that receives the process's id").aliases(["pi", "pid"]))
-        .arg(args::flag("no-pivot", "Do not use pivot_root"))
-        .arg(args::flag("no-subreaper", "Accepted for compatibility, without effect"))
-        .arg(args::flag("no-new-keyring", "Keep the caller's session keyring"))
+        .args(typed.only(args::value("pid-file", "FILE", "File that receives the process's id").aliases(["pi", "pid"])))
+        .args(typed.only(args::flag("no-pivot", "Do not use pivot_root")))
+        .args(typed.only(args::flag("no-subreaper", "Accepted for compatibility, without effect")))
+        .args(typed.only(args::flag("no-new-keyring", "Keep the caller's session keyring")))
 }
 
 /// What the options say; `detach` and `keep` are left alone.
@@ -46,8 +46,8 @@ pub(super) fn create_options(context: &Context, m: &ArgMatches) -> Result<Create
         listen_fds: listen_fds()?,
         notify_socket: variable("NOTIFY_SOCKET")?,
         seccomp_receiver: variable("RUN_OCI_SECCOMP_RECEIVER")?,
-        no_pivot: m.get_flag("no-pivot"),
-        no_new_keyring: m.get_flag("no-new-keyring"),
+        no_pivot: args::is_set(m, "no-pivot"),
+        no_new_keyring: args::is_set(m, "no-new-keyring"),
         pid_file: args::path(m, "pid-file"),
         ..CreateOptions::default()
     })
@@ -93,7 +93,7 @@ mod tests {
             "ctr --bundle=/b --pid-file=/p --no-pivot --no-new-keyring --preserve-fds=2 --console-socket=/s --pidfd-socket=/f",
             "-b /b --pid /p --no-p --no-n --pr 2 --cons /s -no-subreaper --pidfd /f ctr",
         ] {
-            let m = matches(options(), line);
+            let m = matches(options, line);
             let o = create_options(&context, &m).unwrap();
             assert_eq!(args::only_id(&m, "create").unwrap().as_str(), "ctr");
             assert_eq!((o.bundle.as_path(), o.pid_file), (Path::new("/b"), Some(PathBuf::from("/p"))), "{line}");
@@ -104,21 +104,21 @@ mod tests {
 
     #[test]
     fn without_options_it_is_the_working_directory() {
-        let o = create_options(&Context::for_tests(), &matches(options(), "ctr")).unwrap();
+        let o = create_options(&Context::for_tests(), &matches(options, "ctr")).unwrap();
         assert_eq!((o.bundle.as_path(), o.config, o.cgroup_manager.as_str()), (Path::new("."), None, "cgroupfs"));
         assert_eq!((o.no_pivot, o.no_new_keyring, o.preserve_fds, o.detach), (false, false, 0, false));
     }
 
     #[test]
     fn a_number_that_is_none() {
-        let e = create_options(&Context::for_tests(), &matches(options(), "--preserve-fds x ctr")).unwrap_err();
+        let e = create_options(&Context::for_tests(), &matches(options, "--preserve-fds x ctr")).unwrap_err();
         assert_eq!(e.to_string(), "invalid value for `preserve-fds`: `x`");
     }
 
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
         abbreviations(
-            options(),
+            options,
             &["bundle=", "console-socket=", "config=", "no-new-keyring", "no-pivot", "no-subreaper", "pid-file=", "preserve-fds="],
         );
     }

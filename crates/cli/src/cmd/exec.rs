@@ -1,7 +1,7 @@
 //! `exec`: another process in a container. Not here: executing.
 
 use super::{Command, Context, create};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::{ArgAction, ArgMatches};
 use runtime_core::engine::ExecOptions;
 use runtime_core::{ContainerId, Result};
@@ -11,28 +11,30 @@ pub(super) const COMMAND: Command = Command { name: "exec", about: "exec a comma
 
 /// Options end at the first operand, the container: what follows belongs to the command, whatever it looks like. clap does that for
 /// what it takes for a foreign subcommand.
-fn options() -> clap::Command {
-    args::command("exec", "exec [OPTION]... CONTAINER COMMAND [ARG]...", "Execute a command in a running container")
+fn options(typed: Typed<'_>) -> clap::Command {
+    args::command(typed, "exec", "exec [OPTION]... CONTAINER COMMAND [ARG]...", "Execute a command in a running container")
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(clap::builder::OsStringValueParser::new())
-        .arg(args::value("additional-gids", "GID", "Add a supplementary group").short('g').action(ArgAction::Append))
+        .args(typed.only(args::value("additional-gids", "GID", "Add a supplementary group").short('g').action(ArgAction::Append)))
         // Shortened as far as crun allows, which has no --additional-gids, --pidfd-socket and --ignore-paused.
-        .arg(args::value("apparmor", "PROFILE", "AppArmor profile of the process").alias("a"))
-        .arg(args::value("cap", "CAP", "Add a capability").short('c').action(ArgAction::Append))
-        .arg(args::value("cgroup", "PATH", "Cgroup below the container's"))
-        .arg(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side"))
-        .arg(args::value("cwd", "DIR", "Working directory"))
-        .arg(args::flag("detach", "Do not wait for the process").short('d'))
-        .arg(args::value("env", "NAME=VALUE", "Set an environment variable").short('e').action(ArgAction::Append))
-        .arg(args::flag("ignore-paused", "Execute in a paused container too"))
-        .arg(args::flag("no-new-privs", "Set the no_new_privs attribute"))
-        .arg(args::value("pid-file", "FILE", "File that receives the process's id").aliases(["pi", "pid"]))
-        .arg(args::value("pidfd-socket", "SOCKET", "Unix socket that receives a pidfd of the process"))
-        .arg(args::value("preserve-fds", "N", "Number of descriptors from 3 on that are passed on"))
-        .arg(args::value("process", "FILE", "JSON file that describes the process").short('p'))
-        .arg(args::value("process-label", "LABEL", "SELinux label of the process"))
-        .arg(args::value("tty", "BOOL", "Make a terminal").short('t').num_args(0..=1).require_equals(true).default_missing_value("true"))
-        .arg(args::value("user", "UID[:GID]", "User and group of the process").short('u'))
+        .args(typed.only(args::value("apparmor", "PROFILE", "AppArmor profile of the process").alias("a")))
+        .args(typed.only(args::value("cap", "CAP", "Add a capability").short('c').action(ArgAction::Append)))
+        .args(typed.only(args::value("cgroup", "PATH", "Cgroup below the container's")))
+        .args(typed.only(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side")))
+        .args(typed.only(args::value("cwd", "DIR", "Working directory")))
+        .args(typed.only(args::flag("detach", "Do not wait for the process").short('d')))
+        .args(typed.only(args::value("env", "NAME=VALUE", "Set an environment variable").short('e').action(ArgAction::Append)))
+        .args(typed.only(args::flag("ignore-paused", "Execute in a paused container too")))
+        .args(typed.only(args::flag("no-new-privs", "Set the no_new_privs attribute")))
+        .args(typed.only(args::value("pid-file", "FILE", "File that receives the process's id").aliases(["pi", "pid"])))
+        .args(typed.only(args::value("pidfd-socket", "SOCKET", "Unix socket that receives a pidfd of the process")))
+        .args(typed.only(args::value("preserve-fds", "N", "Number of descriptors from 3 on that are passed on")))
+        .args(typed.only(args::value("process", "FILE", "JSON file that describes the process").short('p')))
+        .args(typed.only(args::value("process-label", "LABEL", "SELinux label of the process")))
+        .args(typed.only(
+            args::value("tty", "BOOL", "Make a terminal").short('t').num_args(0..=1).require_equals(true).default_missing_value("true"),
+        ))
+        .args(typed.only(args::value("user", "UID[:GID]", "User and group of the process").short('u')))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
@@ -62,7 +64,7 @@ fn exec_options(m: &ArgMatches) -> Result<(ContainerId, ExecOptions)> {
         user: args::text(m, "user")?.map(|t| user(&t)).transpose()?,
         additional_gids: args::texts(m, "additional-gids")?.iter().map(|t| gid(t)).collect::<Result<_>>()?,
         caps: args::texts(m, "cap")?,
-        no_new_privs: m.get_flag("no-new-privs"),
+        no_new_privs: args::is_set(m, "no-new-privs"),
         process_label: args::text(m, "process-label")?,
         apparmor: args::text(m, "apparmor")?,
         cgroup: args::text(m, "cgroup")?,
@@ -73,8 +75,8 @@ fn exec_options(m: &ArgMatches) -> Result<(ContainerId, ExecOptions)> {
         listen_fds: create::listen_fds()?,
         seccomp_receiver: create::variable("RUN_OCI_SECCOMP_RECEIVER")?,
         handler: None,
-        detach: m.get_flag("detach"),
-        ignore_paused: m.get_flag("ignore-paused"),
+        detach: args::is_set(m, "detach"),
+        ignore_paused: args::is_set(m, "ignore-paused"),
     };
     Ok((args::id(OsStr::new(id))?, options))
 }
@@ -102,12 +104,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn parsed(line: &str) -> (String, ExecOptions) {
-        let (id, options) = exec_options(&matches(options(), line)).unwrap();
+        let (id, options) = exec_options(&matches(options, line)).unwrap();
         (id.to_string(), options)
     }
 
     fn failure(line: &str) -> String {
-        exec_options(&matches(options(), line)).unwrap_err().to_string()
+        exec_options(&matches(options, line)).unwrap_err().to_string()
     }
 
     #[test]
@@ -192,13 +194,13 @@ mod tests {
         assert_eq!(failure("-g x ctr x"), "invalid value for `additional-gids`: `x`");
         assert_eq!(failure("a/b x"), "invalid character `/` in the container ID `a/b`");
         let words: Vec<OsString> = ["--frobnicate", "ctr", "x"].map(Into::into).to_vec();
-        assert!(matches!(args::parse(options(), &words), Err(Stop::Usage(t)) if t == "unrecognized option '--frobnicate'"));
+        assert!(matches!(args::parse(options, &words), Err(Stop::Usage(t)) if t == "unrecognized option '--frobnicate'"));
     }
 
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
         abbreviations(
-            options(),
+            options,
             &[
                 "apparmor=",
                 "cgroup=",

@@ -1,7 +1,7 @@
 //! `features`: what the runtime can do, as JSON. Not here: the document's content (`runtime_core::features`).
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::persona::Persona;
 use crate::{output, version, wire};
 use clap::ArgMatches;
@@ -10,8 +10,8 @@ use runtime_core::features::Features;
 
 pub(super) const COMMAND: Command = Command { name: "features", about: "show the features of the runtime", options, run };
 
-fn options() -> clap::Command {
-    args::with_operands(args::command("features", "features", "Print the features of the runtime as JSON"))
+fn options(typed: Typed<'_>) -> clap::Command {
+    args::with_operands(args::command(typed, "features", "features", "Print the features of the runtime as JSON"))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {

@@ -1,7 +1,7 @@
 //! `list`: all containers of the state directory. Not here: finding them.
 
 use super::{Command, Context, Format};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::output;
 use clap::ArgMatches;
 use runtime_core::Result;
@@ -11,17 +11,17 @@ use std::fmt::Write;
 
 pub(super) const COMMAND: Command = Command { name: "list", about: "list known containers", options, run };
 
-fn options() -> clap::Command {
-    args::with_operands(args::command("list", "list [OPTION]...", "List the containers"))
-        .arg(args::value("format", "FORMAT", "table (default) or json").short('f'))
-        .arg(args::flag("quiet", "Print ids only").short('q'))
+fn options(typed: Typed<'_>) -> clap::Command {
+    args::with_operands(args::command(typed, "list", "list [OPTION]...", "List the containers"))
+        .args(typed.only(args::value("format", "FORMAT", "table (default) or json").short('f')))
+        .args(typed.only(args::flag("quiet", "Print ids only").short('q')))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     args::operands(m, "list", 0, 0)?;
     let format = Format::of(m)?;
     let runtime = context.runtime();
-    let text = if m.get_flag("quiet") {
+    let text = if args::is_set(m, "quiet") {
         runtime.ids()?.iter().fold(String::new(), |out, id| out + id + "\n")
     } else {
         let reports = runtime.list()?;
@@ -101,6 +101,6 @@ quite-long 1234      running  /b                                      2026-09-01
 
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
-        abbreviations(options(), &["format=", "quiet"]);
+        abbreviations(options, &["format=", "quiet"]);
     }
 }

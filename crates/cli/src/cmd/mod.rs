@@ -18,7 +18,7 @@ mod start;
 mod state;
 mod update;
 
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::persona::Persona;
 use crate::regex::Regex;
 use crate::wire;
@@ -35,8 +35,9 @@ pub(crate) struct Command {
     pub(crate) name: &'static str,
     /// One line for the help.
     pub(crate) about: &'static str,
-    /// Its options; called for the command in hand only, since building all of them would be most of the program's work.
-    pub(crate) options: fn() -> clap::Command,
+    /// Its options; called for the command in hand only, and for those of its options that are typed, since building all of them would be most of
+    /// the program's work.
+    pub(crate) options: fn(Typed<'_>) -> clap::Command,
     /// Does it and gives the exit status.
     pub(crate) run: fn(&Context, &ArgMatches) -> Result<i32, Stop>,
 }

@@ -1,15 +1,16 @@
 //! `mounts add` and `mounts remove`: mounts of a container that exists. Not here: making them.
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::ArgMatches;
 use runtime_core::Error;
 use std::path::Path;
 
 pub(super) const COMMAND: Command = Command { name: "mounts", about: "add or remove mounts of a container", options, run };
 
-fn options() -> clap::Command {
+fn options(typed: Typed<'_>) -> clap::Command {
     args::with_operands(args::command(
+        typed,
         "mounts",
         "mounts [add|remove] CONTAINER FILE",
         "Add mounts to a container that exists, or remove them. FILE is a JSON array as in config.json, \"-\" standard input",
@@ -42,7 +43,7 @@ mod tests {
     #[test]
     fn three_words_are_wanted_and_checked_before_anything_is_done() {
         let context = Context::for_tests();
-        let failure = |line: &str| match run(&context, &matches(options(), line)) {
+        let failure = |line: &str| match run(&context, &matches(options, line)) {
             Err(Stop::Failed(e)) => e.to_string(),
             other => panic!("{other:?}"),
         };

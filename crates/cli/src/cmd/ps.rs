@@ -1,7 +1,7 @@
 //! `ps`: the processes of a container. Not here: finding them.
 
 use super::{Command, Context, Format};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::output;
 use clap::ArgMatches;
 use runtime_core::Result;
@@ -9,13 +9,14 @@ use std::fmt::Write;
 
 pub(super) const COMMAND: Command = Command { name: "ps", about: "show the processes in the container", options, run };
 
-fn options() -> clap::Command {
+fn options(typed: Typed<'_>) -> clap::Command {
     args::with_operands(args::command(
+        typed,
         "ps",
         "ps [OPTION]... CONTAINER",
         "Print the process ids of a container's processes, as the host sees them",
     ))
-    .arg(args::value("format", "FORMAT", "table (default) or json").short('f'))
+    .args(typed.only(args::value("format", "FORMAT", "table (default) or json").short('f')))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {

@@ -1,7 +1,7 @@
 //! `restore`: makes a container of a checkpoint. Not here: the options shared with `checkpoint`, restoring.
 
 use super::{Command, Context, checkpoint, create};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::ArgMatches;
 use runtime_core::Result;
 use runtime_core::api::CheckpointSettings;
@@ -9,18 +9,18 @@ use runtime_core::engine::RestoreOptions;
 
 pub(super) const COMMAND: Command = Command { name: "restore", about: "restore a container", options, run };
 
-fn options() -> clap::Command {
-    let command = args::command("restore", "restore [OPTION]... CONTAINER", "Make a container of a checkpoint, and wait for it");
-    checkpoint::with_options(command)
-        .arg(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b'))
-        .arg(args::value("pid-file", "FILE", "File that receives the process's id"))
-        .arg(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side"))
-        .arg(args::flag("detach", "Do not wait").short('d'))
-        .arg(args::flag("tcp-close", "Restore connected TCP sockets as closed ones"))
-        .arg(args::value("lsm-profile", "TYPE:NAME", "AppArmor or SELinux profile of the processes"))
-        .arg(args::value("lsm-mount-context", "CONTEXT", "SELinux context of the mounts"))
-        .arg(args::flag("no-pivot", "Accepted for compatibility, without effect"))
-        .arg(args::flag("no-subreaper", "Accepted for compatibility, without effect"))
+fn options(typed: Typed<'_>) -> clap::Command {
+    let command = args::command(typed, "restore", "restore [OPTION]... CONTAINER", "Make a container of a checkpoint, and wait for it");
+    checkpoint::with_options(typed, command)
+        .args(typed.only(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b')))
+        .args(typed.only(args::value("pid-file", "FILE", "File that receives the process's id")))
+        .args(typed.only(args::value("console-socket", "SOCKET", "Unix socket that receives the terminal's master side")))
+        .args(typed.only(args::flag("detach", "Do not wait").short('d')))
+        .args(typed.only(args::flag("tcp-close", "Restore connected TCP sockets as closed ones")))
+        .args(typed.only(args::value("lsm-profile", "TYPE:NAME", "AppArmor or SELinux profile of the processes")))
+        .args(typed.only(args::value("lsm-mount-context", "CONTEXT", "SELinux context of the mounts")))
+        .args(typed.only(args::flag("no-pivot", "Accepted for compatibility, without effect")))
+        .args(typed.only(args::flag("no-subreaper", "Accepted for compatibility, without effect")))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
@@ -37,10 +37,10 @@ fn restore_options(context: &Context, m: &ArgMatches) -> Result<RestoreOptions> 
         console_socket: args::path(m, "console-socket"),
         notify_socket: create::variable("NOTIFY_SOCKET")?,
         pid_file: args::path(m, "pid-file"),
-        detach: m.get_flag("detach"),
+        detach: args::is_set(m, "detach"),
         lsm_profile: args::text(m, "lsm-profile")?,
         lsm_mount_context: args::text(m, "lsm-mount-context")?,
-        settings: CheckpointSettings { tcp_close: m.get_flag("tcp-close"), ..checkpoint::settings(m)? },
+        settings: CheckpointSettings { tcp_close: args::is_set(m, "tcp-close"), ..checkpoint::settings(m)? },
     })
 }
 
@@ -56,7 +56,7 @@ mod tests {
         let line = "-b /b --image-path=/i --work-path /w --pid-file /p --console-socket /s -d --tcp-established --tcp-close --ext-unix-sk \
                     --shell-job --file-locks --lazy-pages --auto-dedup --empty-ns=network --network-lock skip --manage-cgroups-mode=ignore \
                     --lsm-profile apparmor:x --lsm-mount-context c --no-pivot -no-subreaper ctr";
-        let o = restore_options(&Context::for_tests(), &matches(options(), line)).unwrap();
+        let o = restore_options(&Context::for_tests(), &matches(options, line)).unwrap();
         assert_eq!((o.bundle.as_path(), o.image_path.as_path()), (Path::new("/b"), Path::new("/i")));
         assert_eq!((o.work_path.as_deref(), o.pid_file.as_deref()), (Some(Path::new("/w")), Some(Path::new("/p"))));
         assert_eq!((o.console_socket.as_deref(), o.detach), (Some(Path::new("/s")), true));
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn none_of_them() {
-        let o = restore_options(&Context::for_tests(), &matches(options(), "ctr")).unwrap();
+        let o = restore_options(&Context::for_tests(), &matches(options, "ctr")).unwrap();
         assert_eq!((o.bundle.as_path(), o.image_path.as_path()), (Path::new("."), Path::new("checkpoint")));
         assert!(o.work_path.is_none() && o.pid_file.is_none() && o.console_socket.is_none() && !o.detach);
         assert!(o.lsm_profile.is_none() && o.lsm_mount_context.is_none());
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
         abbreviations(
-            options(),
+            options,
             &[
                 "bundle=",
                 "image-path=",

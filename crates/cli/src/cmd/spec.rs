@@ -1,7 +1,7 @@
 //! `spec`: writes a default configuration. Not here: what it says (`runtime_core::spec::DefaultSpec`).
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::output;
 use clap::ArgMatches;
 use runtime_core::spec::DefaultSpec;
@@ -12,11 +12,11 @@ use std::path::Path;
 
 pub(super) const COMMAND: Command = Command { name: "spec", about: "generate a configuration file", options, run };
 
-fn options() -> clap::Command {
-    args::with_operands(args::command("spec", "spec [OPTION]...", "Write a default configuration"))
-        .arg(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b'))
-        .arg(args::value("file", "PATH", "File to write, relative to the bundle; \"config.json\" by default").short('f'))
-        .arg(args::flag("rootless", "For a user without privileges"))
+fn options(typed: Typed<'_>) -> clap::Command {
+    args::with_operands(args::command(typed, "spec", "spec [OPTION]...", "Write a default configuration"))
+        .args(typed.only(args::value("bundle", "DIR", "Bundle directory, \".\" by default").short('b')))
+        .args(typed.only(args::value("file", "PATH", "File to write, relative to the bundle; \"config.json\" by default").short('f')))
+        .args(typed.only(args::flag("rootless", "For a user without privileges")))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
@@ -25,7 +25,7 @@ fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {
     let file = args::path(m, "file").unwrap_or_else(|| "config.json".into());
     let spec = DefaultSpec {
         hostname: context.persona.name(),
-        rootless: m.get_flag("rootless"),
+        rootless: args::is_set(m, "rootless"),
         cgroup_namespace: is_unified(Path::new("/sys/fs/cgroup")),
     };
     write(&bundle, &file, &(output::pretty(&spec.build())? + "\n"))?;

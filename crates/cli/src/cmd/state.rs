@@ -1,7 +1,7 @@
 //! `state`: what the runtime knows of a container, as JSON (runtime.md "State"). Not here: finding it out.
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use crate::output;
 use clap::ArgMatches;
 use runtime_core::state::Report;
@@ -9,8 +9,8 @@ use serde::Serialize;
 
 pub(super) const COMMAND: Command = Command { name: "state", about: "output the state of a container", options, run };
 
-fn options() -> clap::Command {
-    args::with_operands(args::command("state", "state CONTAINER", "Print the state of a container as JSON"))
+fn options(typed: Typed<'_>) -> clap::Command {
+    args::with_operands(args::command(typed, "state", "state CONTAINER", "Print the state of a container as JSON"))
 }
 
 fn run(context: &Context, m: &ArgMatches) -> Result<i32, Stop> {

@@ -19,14 +19,14 @@ impl Context {
 }
 
 /// The parsed form of `line`, which must be acceptable.
-pub(super) fn matches(options: clap::Command, line: &str) -> ArgMatches {
+pub(super) fn matches(options: fn(Typed<'_>) -> clap::Command, line: &str) -> ArgMatches {
     let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
     args::parse(options, &words).unwrap_or_else(|e| panic!("{line}: {e:?}"))
 }
 
 /// Checks that every prefix of a long option that is unambiguous among `crun`'s options means the same here, though there are more
 /// options here. An option with `=` takes a value.
-pub(super) fn abbreviations(options: clap::Command, crun: &[&str]) {
+pub(super) fn abbreviations(options: fn(Typed<'_>) -> clap::Command, crun: &[&str]) {
     let names: Vec<_> = crun.iter().map(|o| o.trim_end_matches('=')).chain(["help", "usage"]).collect();
     for option in crun {
         let name = option.trim_end_matches('=');
@@ -37,7 +37,7 @@ pub(super) fn abbreviations(options: clap::Command, crun: &[&str]) {
                 continue;
             }
             let line = if option.ends_with('=') { format!("--{prefix}=7") } else { format!("--{prefix}") };
-            let m = matches(options.clone(), &line);
+            let m = matches(options, &line);
             assert_eq!(m.value_source(name), Some(clap::parser::ValueSource::CommandLine), "{line} is not --{name}");
         }
     }
@@ -46,12 +46,12 @@ pub(super) fn abbreviations(options: clap::Command, crun: &[&str]) {
 #[test]
 fn every_command_describes_itself() {
     for command in ALL {
-        let built = (command.options)();
+        let built = (command.options)(Typed::ALL);
         assert_eq!(built.get_name(), command.name);
         // Runs clap's own checks: names and short options that stand twice, and the like.
         built.clone().debug_assert();
         let words = [OsString::from("--help")];
-        match args::parse(built, &words) {
+        match args::parse(command.options, &words) {
             Err(Stop::Print(text)) => assert!(text.starts_with(&format!("Usage: {}", command.name)), "{text}"),
             other => panic!("{other:?}"),
         }
@@ -63,7 +63,7 @@ fn every_command_describes_itself() {
 fn ids_are_wanted_and_checked_before_anything_is_done() {
     let context = Context::for_tests();
     for command in ALL.iter().filter(|c| !["features", "list", "mounts", "spec"].contains(&c.name)) {
-        let failure = |line: &str| match (command.run)(&context, &matches((command.options)(), line)) {
+        let failure = |line: &str| match (command.run)(&context, &matches(command.options, line)) {
             Err(Stop::Failed(e)) => e.to_string(),
             other => panic!("{}: {other:?}", command.name),
         };
@@ -80,7 +80,7 @@ fn ids_are_wanted_and_checked_before_anything_is_done() {
 fn bad_expressions_are_refused() {
     for name in ["delete", "kill"] {
         let command = ALL.iter().find(|c| c.name == name).unwrap();
-        match (command.run)(&Context::for_tests(), &matches((command.options)(), "--regex (")) {
+        match (command.run)(&Context::for_tests(), &matches(command.options, "--regex (")) {
             Err(Stop::Failed(e)) => assert!(e.to_string().starts_with("invalid regular expression `(`"), "{e}"),
             other => panic!("{other:?}"),
         }
@@ -91,7 +91,7 @@ fn bad_expressions_are_refused() {
 fn formats() {
     for name in ["list", "ps"] {
         let command = ALL.iter().find(|c| c.name == name).unwrap();
-        let format = |line: &str| Format::of(&matches((command.options)(), line)).map_err(|e| e.to_string());
+        let format = |line: &str| Format::of(&matches(command.options, line)).map_err(|e| e.to_string());
         assert_eq!(format("-f json"), Ok(Format::Json));
         assert_eq!(format("--format=table"), Ok(Format::Table));
         assert_eq!(format(""), Ok(Format::Table));

@@ -1,16 +1,16 @@
 //! `update`: new limits for a container, from options or a file. Not here: setting them.
 
 use super::{Command, Context};
-use crate::args::{self, Stop};
+use crate::args::{self, Stop, Typed};
 use clap::ArgMatches;
 use runtime_core::spec::{self, BlockIo, Cpu, Memory, Pids, Resources, Str};
 use runtime_core::{Context as _, Result};
 
 pub(super) const COMMAND: Command = Command { name: "update", about: "update container resource constraints", options, run };
 
-fn options() -> clap::Command {
+fn options(typed: Typed<'_>) -> clap::Command {
     let value = |long, help| args::value(long, "VALUE", help);
-    args::with_operands(args::command("update", "update [OPTION]... CONTAINER", "Change the limits of a container"))
+    args::with_operands(args::command(typed, "update", "update [OPTION]... CONTAINER", "Change the limits of a container"))
         .arg(
             args::value("resources", "FILE", "JSON file with linux.resources, \"-\" for standard input; the other options go over it")
                 .short('r'),
@@ -148,7 +148,7 @@ mod tests {
 
     fn written(line: &str, json: &str) -> serde_json::Value {
         let mut resources: Resources<'_> = spec::parse(json.as_bytes()).unwrap();
-        apply(&matches(options(), line), &mut resources).unwrap();
+        apply(&matches(options, line), &mut resources).unwrap();
         serde_json::to_value(resources).unwrap()
     }
 
@@ -193,7 +193,7 @@ mod tests {
             ("--cpu-share -1", "invalid value for `cpu-share`: `-1`"),
             ("--blkio-weight 70000", "invalid value for `blkio-weight`: `70000`"),
         ] {
-            assert_eq!(apply(&matches(options(), line), &mut Resources::default()).unwrap_err().to_string(), text);
+            assert_eq!(apply(&matches(options, line), &mut Resources::default()).unwrap_err().to_string(), text);
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("r.json");
         std::fs::write(&file, r#"{"memory":{"limit":"x"}}"#).unwrap();
-        match run(&Context::for_tests(), &matches(options(), &format!("-r {} ctr", file.display()))) {
+        match run(&Context::for_tests(), &matches(options, &format!("-r {} ctr", file.display()))) {
             Err(Stop::Failed(e)) => {
                 let text = e.to_string();
                 assert!(text.starts_with(&format!("parse `{}`: memory.limit: ", file.display())), "{text}");
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn crun_abbreviations_keep_their_meaning() {
         abbreviations(
-            options(),
+            options,
             &[
                 "blkio-weight=",
                 "cpu-period=",
