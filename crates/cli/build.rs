@@ -18,7 +18,20 @@ fn watch() {
     }
 }
 
+/// A static program is entered at `pinnace_start` (`src/entry.rs`), if it is optimised for speed: otherwise that could call functions which cannot be called yet.
+fn enter_early() {
+    println!("cargo::rustc-check-cfg=cfg(static_start)");
+    let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
+    let is_static = target("FEATURE").split(',').any(|feature| feature == "crt-static");
+    let is_optimised = std::env::var("OPT_LEVEL").is_ok_and(|level| ["2", "3"].contains(&level.as_str()));
+    if is_static && is_optimised && ["x86_64", "aarch64"].contains(&target("ARCH").as_str()) {
+        println!("cargo::rustc-cfg=static_start");
+        println!("cargo::rustc-link-arg-bin=pinnace=-Wl,--entry=pinnace_start");
+    }
+}
+
 fn main() {
+    enter_early();
     println!("cargo::rerun-if-env-changed=PINNACE_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");
     let given = std::env::var("PINNACE_COMMIT").ok().filter(|c| !c.is_empty());

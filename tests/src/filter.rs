@@ -22,12 +22,15 @@ const CALLS: [(&str, libc::c_long); 10] = [
     ("pidfd_open", libc::SYS_pidfd_open),
 ];
 
+/// An operation of prctl(2) that can be taken away, by its name.
+const SET_MM: (&str, u32) = ("PR_SET_MM", libc::PR_SET_MM as u32);
+
 /// Takes calls away from this process and all it starts, and with a call the one that does its work and another's. It must be root, since no_new_privs is left alone.
 ///
 /// # Errors
 /// A name that isn't known; what seccomp(2) says.
 pub fn without(names: &[&str]) -> Result<()> {
-    let numbers = names.iter().map(|name| {
+    let numbers = names.iter().filter(|name| **name != SET_MM.0).map(|name| {
         let known = CALLS.iter().find(|(known, _)| known == name).map(|(_, number)| *number as u32);
         known.ok_or_else(|| Error::other(format!("no call `{name}` can be taken away")))
     });
@@ -42,6 +45,14 @@ pub fn without(names: &[&str]) -> Result<()> {
     let mut program = vec![op(load, 0, 0, 0)];
     for number in numbers {
         program.push(op(equal, 0, 1, number));
+        program.push(op(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
+    }
+    if names.contains(&SET_MM.0) {
+        // The first argument stands behind the number, the architecture and the address; its lower half first, or second.
+        let argument = if cfg!(target_endian = "little") { 16 } else { 20 };
+        program.push(op(equal, 0, 3, libc::SYS_prctl as u32));
+        program.push(op(load, 0, 0, argument));
+        program.push(op(equal, 0, 1, SET_MM.1));
         program.push(op(answer, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32));
     }
     program.push(op(answer, 0, 0, libc::SECCOMP_RET_ALLOW));

@@ -235,6 +235,11 @@ impl Test {
         self
     }
 
+    /// The binary that is called.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
     /// The same test with another binary, for special builds.
     #[must_use]
     pub fn with_binary(mut self, binary: &Path) -> Test {

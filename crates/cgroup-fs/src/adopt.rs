@@ -1,7 +1,7 @@
 //! Taking over a cgroup that another manager made for a process that exists: systemd's scope. Not here: making one for a process that
 //! does not exist yet (`place`).
 
-use crate::cgroup::{limit, open_dir};
+use crate::cgroup::{confine, limit, open_dir};
 use crate::files::Sys;
 use crate::freeze;
 use crate::homes::{Home, Homes};
@@ -51,7 +51,8 @@ pub fn adopt(layout: &Layout, adoption: &Adoption<'_>, request: &CgroupRequest<'
     if let Some(home) = target.as_ref().or(homes.v2.as_ref()) {
         enter(home, adoption.pid)?;
     }
-    limit(&homes, &split, &writes, request.resources, true, request.rootless)?;
+    limit(&homes, &split, &writes, request.resources, true)?;
+    confine(&homes, None, &split, request.resources, true, request.rootless)?;
     if let (Some(home), Some((uid, gid))) = (target.as_ref().or(homes.v2.as_ref()), request.owner) {
         delegate(home, uid, gid)?;
     }

@@ -16,7 +16,7 @@ use crate::stats;
 use runtime_core::api::{Cgroup, CgroupRecord, Placement, Stats};
 use runtime_core::spec::Resources;
 use runtime_core::{Error, Result};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -92,41 +92,48 @@ pub(crate) fn open_dir(home: &Home) -> std::result::Result<OwnedFd, Errno> {
     openat(CWD, &home.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
-/// Sets limits in directories that exist. `fresh` says that they have just been made, `lenient` that device rules may be beyond the
-/// caller's rights.
+/// Sets limits in directories that exist. `fresh` says that they have just been made.
 ///
 /// # Errors
 /// See [`knobs::writes`], [`enable`], [`apply::write_all`].
-pub(crate) fn limit(
-    homes: &Homes,
-    split: &Split,
-    writes: &[knobs::Write],
-    r: &Resources<'_>,
-    fresh: bool,
-    lenient: bool,
-) -> Result<Vec<OwnedFd>> {
+pub(crate) fn limit(homes: &Homes, split: &Split, writes: &[knobs::Write], r: &Resources<'_>, fresh: bool) -> Result<Vec<OwnedFd>> {
     let mut spent = Vec::new();
     let v2_writes = || writes.iter().filter(|w| w.version == Version::V2);
     if let Some(home) = homes.v2.as_ref().filter(|_| fresh || v2_writes().next().is_some()) {
         enable(home, v2_writes().fold(ControllerSet::EMPTY, |set, w| set.with(w.controller)), &mut spent)?;
-    }
-    if let Some(home) = homes.v2.as_ref().filter(|_| !r.devices.is_empty() && split.version(Controller::Devices) == Version::V2) {
-        let opened;
-        let fd = match &home.fd {
-            Some(fd) => fd.as_fd(),
-            None => {
-                opened = open_dir(home).at(|| format!("open cgroup `{}`", home.path.display()))?;
-                opened.as_fd()
-            }
-        };
-        let program = device::enforce(fd, &r.devices, fresh, lenient, &home.path.display().to_string())?;
-        spent.extend(program);
     }
     if !fresh {
         apply::check_all(homes, &knobs::checks(r, split))?;
     }
     apply::write_all(homes, writes)?;
     Ok(spent)
+}
+
+/// Puts device rules in force on v2; those of v1 are limits as others. `dir` is the cgroup's directory, where somebody has it open. `fresh` says
+/// that it has just been made, `lenient` that device rules may be beyond the caller's rights.
+///
+/// # Errors
+/// See [`device::enforce`].
+pub(crate) fn confine(
+    homes: &Homes,
+    dir: Option<BorrowedFd<'_>>,
+    split: &Split,
+    r: &Resources<'_>,
+    fresh: bool,
+    lenient: bool,
+) -> Result<Option<OwnedFd>> {
+    let Some(home) = homes.v2.as_ref().filter(|_| !r.devices.is_empty() && split.version(Controller::Devices) == Version::V2) else {
+        return Ok(None);
+    };
+    let opened;
+    let dir = match dir.or(home.fd.as_ref().map(AsFd::as_fd)) {
+        Some(dir) => dir,
+        None => {
+            opened = open_dir(home).at(|| format!("open cgroup `{}`", home.path.display()))?;
+            opened.as_fd()
+        }
+    };
+    device::enforce(dir, &r.devices, fresh, lenient, &home.path.display().to_string())
 }
 
 impl Cgroup for FsCgroup {
@@ -174,7 +181,10 @@ impl Cgroup for FsCgroup {
         let split = self.layout.split();
         let writes = knobs::writes(resources, &split)?;
         match self.homes() {
-            Some(homes) => limit(&homes, &split, &writes, resources, false, !rustix::process::geteuid().is_root()).map(drop),
+            Some(homes) => {
+                limit(&homes, &split, &writes, resources, false)?;
+                confine(&homes, None, &split, resources, false, !rustix::process::geteuid().is_root()).map(drop)
+            }
             None => crate::disabled::refuse_limits(resources),
         }
     }

@@ -1,6 +1,7 @@
 //! The cgroupfs manager. Not here: how it makes a cgroup (`place`) and what it does with one (`cgroup`).
 
-use crate::cgroup::{FsCgroup, record};
+use crate::cgroup::{FsCgroup, confine, record};
+use crate::homes::Homes;
 use crate::knobs;
 use crate::layout::Layout;
 use crate::named;
@@ -8,6 +9,7 @@ use crate::path;
 use crate::place;
 use runtime_core::api::{Cgroup, CgroupManager, CgroupRecord, CgroupRequest, Note, Placement};
 use runtime_core::{ErrorKind, Result};
+use rustix::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 
 pub(crate) const NAME: &str = "cgroupfs";
@@ -88,6 +90,13 @@ impl CgroupManager for CgroupfsManager {
 
     fn enter(&self, _: &CgroupRequest<'_>, placement: &Placement, _: i32) -> Result<Box<dyn Cgroup>> {
         self.open(&placement.record)
+    }
+
+    fn confine(&self, request: &CgroupRequest<'_>, placement: &Placement) -> Result<Option<OwnedFd>> {
+        let Some(dir) = &placement.into else { return Ok(None) };
+        let layout = self.layout()?;
+        let homes = Homes::of(layout, &placement.record.path);
+        confine(&homes, Some(dir.as_fd()), &layout.split(), request.resources, placement.fresh, request.rootless)
     }
 
     fn open(&self, record: &CgroupRecord) -> Result<Box<dyn Cgroup>> {

@@ -53,7 +53,7 @@ fn once(layout: &Layout, path: &str, request: &CgroupRequest<'_>) -> Result<Plac
         refuse_used(&homes)?;
     }
     freeze::refuse_above(&homes).map_err(|e| e.context("linux.cgroupsPath"))?;
-    let spent = limit(&homes, &split, &writes, request.resources, !old, request.rootless)?;
+    let spent = limit(&homes, &split, &writes, request.resources, !old)?;
     if let (Some(home), Some((uid, gid))) = (&homes.v2, request.owner) {
         delegate(home, uid, gid)?;
     }
@@ -63,7 +63,8 @@ fn once(layout: &Layout, path: &str, request: &CgroupRequest<'_>) -> Result<Plac
         join.push(fd.at(|| format!("open `{}`", home.dir().file("cgroup.procs").display()))?);
     }
     made.keep();
-    Ok(Placement { into: homes.v2.and_then(|h| h.fd), join, moved_by_manager: false, record: record(path.to_owned()), spent })
+    let into = homes.v2.and_then(|h| h.fd);
+    Ok(Placement { into, join, moved_by_manager: false, fresh: !old, record: record(path.to_owned()), spent })
 }
 
 /// The v1 directories. Without privileges a hierarchy that cannot be written, and that nothing was asked of, is done without.

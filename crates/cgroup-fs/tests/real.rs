@@ -94,6 +94,7 @@ impl Made {
             fs::File::from(file.try_clone().unwrap()).write_all(pid.to_string().as_bytes()).unwrap();
         }
         let cgroup = manager.enter(&request, &placement, pid)?;
+        manager.confine(&request, &placement)?;
         Ok(Self { manager, record: placement.record, cgroup })
     }
 

@@ -6,6 +6,52 @@
 
 use std::ffi::{c_char, c_int};
 
+/// Where the kernel enters a static program, by an option of the linker (`build.rs`): before the C library begins, and with it everything that
+/// writes to the program's memory. It goes on at the C library's entry, with the registers and the stack as the kernel gave them.
+#[cfg(static_start)]
+mod before {
+    /// The stack pointer is what the kernel set.
+    extern "C" fn begin(stack: *const usize) {
+        // SAFETY: `pinnace_start` calls this first, with that.
+        unsafe { runtime_core::engine::protect_at_entry(stack, b"create\0run\0exec\0") };
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    std::arch::global_asm!(
+        ".globl pinnace_start",
+        ".type pinnace_start, @function",
+        "pinnace_start:",
+        ".cfi_startproc",
+        ".cfi_undefined rip",
+        "xor ebp, ebp",
+        // What `_start` gets in a register beside the stack, in one that a function keeps.
+        "mov rbx, rdx",
+        "mov rdi, rsp",
+        "call {begin}",
+        "mov rdx, rbx",
+        "jmp _start",
+        ".cfi_endproc",
+        begin = sym begin,
+    );
+
+    #[cfg(target_arch = "aarch64")]
+    std::arch::global_asm!(
+        ".globl pinnace_start",
+        ".type pinnace_start, @function",
+        "pinnace_start:",
+        ".cfi_startproc",
+        ".cfi_undefined x30",
+        "mov x29, #0",
+        "mov x19, x0",
+        "mov x0, sp",
+        "bl {begin}",
+        "mov x0, x19",
+        "b _start",
+        ".cfi_endproc",
+        begin = sym begin,
+    );
+}
+
 /// The program. The arguments are those of the process, which `std::env` reads from the same place.
 // SAFETY: no other function of this program is called `main`, and the signature is the one the C library calls.
 #[unsafe(no_mangle)]

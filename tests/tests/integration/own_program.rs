@@ -2,6 +2,7 @@
 //! (`docs/self-protection.md`).
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,7 +13,7 @@ use harness::{Container, Need, Output, Test, Value, behaviour, executable, json,
 fn own_copy(t: &Test, dir: &Path) -> PathBuf {
     fs::create_dir_all(dir).unwrap();
     let copy = dir.join("pinnace");
-    executable::copy(&t.runtime.path, &copy);
+    executable::copy(t.binary(), &copy);
     copy
 }
 
@@ -42,11 +43,60 @@ fn protection(t: &Test, c: &Container<'_>, wrapper: &[&str]) -> (String, usize) 
 }
 
 #[test]
-fn a_writable_one_is_executed_by_a_read_only_mount() {
+fn a_writable_one_is_moved_to_a_read_only_mount() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"));
     let copy = own_copy(&t, &t.dir().join("own"));
     let t = t.with_binary(&copy);
-    assert_eq!(protection(&t, &t.container(), &[]), ("ReadOnlyMount".into(), 1));
+    assert_eq!(protection(&t, &t.container(), &[]), ("ReadOnlyMount".into(), 0));
+    let in_view = view::program();
+    let wrapper = [in_view.to_str().unwrap(), "host", "--without", "open_tree_attr", "--"];
+    assert_eq!(protection(&t, &t.container(), &wrapper), ("ReadOnlyMount".into(), 0));
+}
+
+/// A program with a loader, which has written to it by the time that it begins: what was written comes along.
+#[test]
+fn one_with_a_loader_is_moved_too() {
+    let t = pinnace_only!(Need::Root, Need::Tool("strace"), Need::Plugins).with_plugins();
+    let copy = own_copy(&t, &t.dir().join("own"));
+    let t = t.with_binary(&copy);
+    assert_eq!(protection(&t, &t.container(), &[]), ("ReadOnlyMount".into(), 0));
+}
+
+/// What the kernel tells of the process stays as it was: engines and people look there.
+#[test]
+fn a_moved_one_looks_as_before() {
+    let t = pinnace_only!(Need::Root);
+    let copy = own_copy(&t, &t.dir().join("own"));
+    let t = t.with_binary(&copy);
+    let c = t.container();
+    let mut running = c.args(&["/probe", "ready", ",", "pause"]).launch("run", &[]).env("PINNACE_TEST_WORD", "a thing").spawn();
+    running.until("READY");
+    let shown = |file: &str| fs::read(format!("/proc/{}/{file}", running.pid())).unwrap();
+    let words: Vec<_> = shown("cmdline").split(|b| *b == 0).map(|w| String::from_utf8_lossy(w).into_owned()).collect();
+    assert_eq!((words[0].as_str(), words.last().map(String::as_str)), (copy.to_str().unwrap(), Some("")), "{words:?}");
+    assert!(words.contains(&"run".to_owned()), "{words:?}");
+    assert!(shown("environ").split(|b| *b == 0).any(|word| word == b"PINNACE_TEST_WORD=a thing"));
+    assert_eq!(shown("comm"), b"pinnace\n");
+    // Nothing of it is mapped from the file as it was executed, and by the link nobody can write to it, not when it has ended either.
+    assert!(!String::from_utf8_lossy(&shown("maps")).contains(copy.to_str().unwrap()));
+    let link = format!("/proc/{}/exe", running.pid());
+    assert_eq!(fs::read(&link).unwrap(), fs::read(&copy).unwrap());
+    let kept = fs::File::open(&link).unwrap();
+    c.kill("KILL");
+    running.wait();
+    let again = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{}", kept.as_raw_fd()));
+    assert_eq!(again.unwrap_err().raw_os_error(), Some(nix::libc::EROFS));
+}
+
+/// Where the kernel does not change the program of a process, the read-only mount's is executed.
+#[test]
+fn where_it_cannot_be_moved_it_is_executed_again() {
+    let t = pinnace_only!(Need::Root, Need::Tool("strace"));
+    let copy = own_copy(&t, &t.dir().join("own"));
+    let t = t.with_binary(&copy);
+    let in_view = view::program();
+    let wrapper = [in_view.to_str().unwrap(), "host", "--without", "PR_SET_MM", "--"];
+    assert_eq!(protection(&t, &t.container(), &wrapper), ("ReadOnlyMount".into(), 1));
 }
 
 #[test]
@@ -62,14 +112,14 @@ fn one_on_a_read_only_mount_is_left_alone() {
 
 /// Kernels and filters without detached mounts, and users who may not mount: a sealed copy.
 #[test]
-fn without_detached_mounts_a_sealed_copy_is_executed() {
+fn without_detached_mounts_it_is_a_sealed_copy() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"));
     let copy = own_copy(&t, &t.dir().join("own"));
     let t = t.with_binary(&copy);
     let in_view = view::program();
-    for call in ["open_tree", "mount_setattr"] {
-        let wrapper = [in_view.to_str().unwrap(), "host", "--without", call, "--"];
-        assert_eq!(protection(&t, &t.container(), &wrapper), ("Sealed".into(), 1), "without {call}");
+    for (calls, executed) in [("open_tree", 0), ("mount_setattr", 0), ("open_tree,PR_SET_MM", 1)] {
+        let wrapper = [in_view.to_str().unwrap(), "host", "--without", calls, "--"];
+        assert_eq!(protection(&t, &t.container(), &wrapper), ("Sealed".into(), executed), "without {calls}");
     }
 }
 

@@ -261,7 +261,10 @@ const DETACHED: &[&str] = &[
     "live_mounts::",
     "mounts::what_belongs_to_another_namespace_is_bound_from_the_host",
     "notify::a_user_namespace_reaches_its_socket",
-    "own_program::a_writable_one_is_executed_by_a_read_only_mount",
+    "own_program::a_moved_one_looks_as_before",
+    "own_program::a_writable_one_is_moved_to_a_read_only_mount",
+    "own_program::one_with_a_loader_is_moved_too",
+    "own_program::where_it_cannot_be_moved_it_is_executed_again",
 ];
 const WITHOUT_DETACHED: &str = "needs the calls for detached mounts (covered by the run with all calls)";
 

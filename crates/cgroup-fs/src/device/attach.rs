@@ -40,8 +40,7 @@ pub(crate) fn enforce(cgroup: BorrowedFd<'_>, rules: &[DeviceRule<'_>], fresh: b
 fn load_and_put(cgroup: BorrowedFd<'_>, insns: &[super::Insn], fresh: bool) -> std::result::Result<OwnedFd, Errno> {
     let new = sys::load_device_program(insns)?;
     if fresh {
-        sys::attach(cgroup, new.as_fd(), None)?;
-        return Ok(new);
+        return sys::attach(cgroup, new.as_fd(), None).map(|()| new);
     }
     for _ in 0..RETRIES {
         let old = sys::attached(cgroup)?;

@@ -43,6 +43,8 @@ pub struct Placement {
     /// The manager moves the process itself in [`CgroupManager::enter`] (systemd does): the child waits for that before it makes a
     /// cgroup namespace.
     pub moved_by_manager: bool,
+    /// The cgroup was made for this container: nothing of others' is in it that would have to be looked for.
+    pub fresh: bool,
     /// Descriptors that were needed on the way here. The launcher closes them together with its own.
     pub spent: Vec<OwnedFd>,
     /// What the state file keeps.
@@ -69,18 +71,29 @@ pub trait CgroupManager: Send + Sync {
     /// `cgroupfs`, `systemd` or `disabled`; stored in the state file.
     fn name(&self) -> &'static str;
 
-    /// Prepares everything that can be prepared before the process exists. A manager that needs no pid makes the cgroup and sets the
-    /// limits here, so that they are in force from the process's first instruction. `note` is told before.
+    /// Prepares what can be prepared before the process exists. A manager that needs no pid makes the cgroup and sets the limits here, so
+    /// that they are in force from the process's first instruction. `note` is told before.
     ///
     /// # Errors
     /// Nothing is left behind on failure. Texts name the controller and the file.
     fn place(&self, request: &CgroupRequest<'_>, note: Note<'_>) -> Result<Placement>;
 
-    /// Completes the work once the process exists; the limits are in force when this returns.
+    /// Does what the process waits for, once it exists; the limits are in force when this returns.
     ///
     /// # Errors
     /// As [`place`](Self::place); the caller destroys what `place` made, by [`open`](Self::open) on its record.
     fn enter(&self, request: &CgroupRequest<'_>, placement: &Placement, pid: i32) -> Result<Box<dyn Cgroup>>;
+
+    /// Puts the device rules in force, where [`place`](Self::place) and [`enter`](Self::enter) have not. The process is the runtime's still
+    /// and prepares itself meanwhile, which no rule keeps it from: the devices of every container are among what it opens, and it may make
+    /// any node. What it returns is to be dropped whenever that costs least.
+    ///
+    /// # Errors
+    /// As [`enter`](Self::enter).
+    fn confine(&self, request: &CgroupRequest<'_>, placement: &Placement) -> Result<Option<OwnedFd>> {
+        let _ = (request, placement);
+        Ok(None)
+    }
 
     /// The cgroup of a container made earlier. Opening one that is gone succeeds; its operations then report nothing to do.
     ///

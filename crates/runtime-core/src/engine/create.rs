@@ -211,7 +211,8 @@ impl<'a> Container<'a> {
         };
         let mut launched = launch::launch(&self.of.plan, setup)?;
         self.runtime.mark("make the process");
-        let mut parent = Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None, rdt: None };
+        let mut parent =
+            Attendant { container: &self, manager, request: &request, placement: &placement, cgroup: None, rdt: None, spent: None };
         let done = launched.attend(&mut parent).and_then(|()| self.record(&dir, &placement, &mut launched, mode));
         done.map_err(|e| explain(e, parent.cgroup.as_deref(), request.resources))?;
         let pid = launched.keep();
@@ -221,6 +222,7 @@ impl<'a> Container<'a> {
         if let Some(groups) = parent.rdt.take() {
             groups.keep();
         }
+        let spent = parent.spent.take();
         tracing::debug!("container `{}`: process {pid} in the cgroup `{}`", self.of.id, placement.record.path);
         cgroup.armed = false;
         let mut dir = dir.keep();
@@ -232,7 +234,7 @@ impl<'a> Container<'a> {
             Ok(())
         };
         then(pid, proxy.as_ref(), &mut teardown)?;
-        self.runtime.leave(launched);
+        self.runtime.leave((launched, spent));
         drop(cgroup);
         self.runtime.leave((dir, placement, gate, self.of.plan, self.of.facts));
         Ok(())
@@ -284,6 +286,7 @@ struct Attendant<'a, 'c> {
     placement: &'a Placement,
     cgroup: Option<Box<dyn Cgroup>>,
     rdt: Option<rdt::Guard>,
+    spent: Option<OwnedFd>,
 }
 
 impl Parent for Attendant<'_, '_> {
@@ -296,6 +299,11 @@ impl Parent for Attendant<'_, '_> {
         self.net_devices(pid, false)?;
         self.cgroup = Some(self.manager.enter(self.request, self.placement, pid)?);
         self.rdt = plan.by_parent.rdt.as_ref().map(|groups| rdt::place(groups, pid)).transpose()?;
+        Ok(())
+    }
+
+    fn attached(&mut self) -> Result<()> {
+        self.spent = self.manager.confine(self.request, self.placement)?;
         Ok(())
     }
 

@@ -35,10 +35,14 @@ pub(crate) struct Setup<'a> {
     pub profile: Option<&'a Profile>,
 }
 
-/// What the parent does at the two moments the child waits for it.
+/// What the parent does at the moments the child waits for it, and after the first.
 pub(crate) trait Parent {
     /// The child exists: id maps, limits, the manager's part.
     fn attach(&mut self, pid: i32) -> Result<()>;
+    /// It goes on: what need not be done before, but before anything is executed in the container.
+    fn attached(&mut self) -> Result<()> {
+        Ok(())
+    }
     /// The mounts are made: hooks.
     fn mounted(&mut self, pid: i32) -> Result<()>;
     /// The seccomp filter is installed: who answers its notifications gets this descriptor.
@@ -50,6 +54,7 @@ pub(crate) struct Launched<'a> {
     plan: &'a ContainerPlan,
     pid: i32,
     socket: OwnedFd,
+    tree: Option<OwnedFd>,
     await_parent: bool,
     listener: Option<SeccompListener>,
     /// The child said so already: after a fork its successor may speak before it does.
@@ -78,9 +83,13 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         Some(process) => (handler::kept(&**process)?, handler::forgotten(setup.proc, &plan.steps)?),
         None => Default::default(),
     };
+    // Closing it takes the kernel a moment, which is none where the process prepares itself meanwhile. But then nobody may see that process: a pid
+    // namespace with others in it could have somebody with root's capabilities.
+    let tree = sys::tree_at_entry().filter(|_| plan.clone_flags & libc::CLONE_NEWPID as u64 != 0);
     let mut wire = Wire {
         socket: theirs.as_raw_fd(),
         parents: mine.as_raw_fd(),
+        tree: tree.as_ref().map(AsRawFd::as_raw_fd),
         proc: setup.proc.as_raw_fd(),
         join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
         cgroup: CString::new(&*setup.placement.record.path).map_err(|_| Error::other("the cgroup's path contains a NUL byte"))?,
@@ -102,7 +111,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
         Side::Parent(pid) => pid,
     };
     drop(slots.and(setup.spent.into_iter().chain([theirs])));
-    Ok(Launched { plan, pid, socket: mine, await_parent, listener, ready: false, unheard: false, failed: 0, kept: false })
+    Ok(Launched { plan, pid, socket: mine, tree, await_parent, listener, ready: false, unheard: false, failed: 0, kept: false })
 }
 
 /// clone3 into the cgroup; on kernels or filters without one or the other, the child joins by a write and the older call is used.
@@ -145,6 +154,8 @@ impl Launched<'_> {
         if moment == Attach::Cloned {
             self.attach(parent)?;
         }
+        // Before anything is executed in the container.
+        self.tree = None;
         let mut early = None;
         while unshares || forks || mounts || listens {
             let m = match early.take_if(|_| !forks) {
@@ -235,7 +246,10 @@ impl Launched<'_> {
 
     fn attach(&mut self, parent: &mut dyn Parent) -> Result<()> {
         parent.attach(self.pid)?;
-        if self.await_parent { self.go() } else { Ok(()) }
+        if self.await_parent {
+            self.go()?;
+        }
+        parent.attached()
     }
 
     /// Lets the child go on.
@@ -355,6 +369,7 @@ mod tests {
             plan: &plan,
             pid: one,
             socket,
+            tree: None,
             await_parent: false,
             listener: None,
             ready: false,

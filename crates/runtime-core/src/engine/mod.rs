@@ -35,6 +35,8 @@ mod supervise;
 mod update;
 
 pub use crate::init::in_child;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub use crate::sys::protect_at_entry;
 pub use options::{Backends, CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, StartOptions};
 pub use own_program::{Protection, protect_own_program};
 pub use profile::{Phase, Profile, Side};

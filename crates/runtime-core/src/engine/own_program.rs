@@ -7,7 +7,7 @@ use crate::sys::{self, Argv, Errno};
 use rustix::fs::{Access, CWD, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::fs::{access, fcntl_add_seals, fcntl_get_seals, memfd_create, openat, sendfile};
 use std::ffi::{CStr, CString, OsString};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
 /// The program of this process, whatever happened to its name.
@@ -33,11 +33,12 @@ pub enum Protection {
     Sealed,
 }
 
-/// Sees to it that no container can write to this process's program, if need be by executing it again, with the same arguments and
-/// environment, by a read-only mount of its own, or a sealed copy in memory. It returns when nothing is to be done any more, which is also
-/// what the second program finds.
+/// Sees to it that no container can write to this process's program, if need be by mapping it anew from a read-only mount of its own, or from a
+/// sealed copy in memory. Where that cannot be done the program is executed again from there, with the same arguments and environment. It returns
+/// when nothing is to be done any more, which is also what the second program finds.
 ///
-/// Call it first thing in a program that makes containers and that root can write to: whatever the program did before is done again.
+/// Call it first thing in a program that makes containers and that root can write to, before there is a second thread: whatever the program did
+/// before may be done again.
 ///
 /// # Errors
 /// There is no way to do it here.
@@ -47,13 +48,29 @@ pub fn protect_own_program() -> Result<Protection> {
         return Ok(held);
     }
     // Without the calls or the right to mount: the copy.
-    let Err(_) = read_only().and_then(|program| execute(&program));
-    let Err(e) = sealed().and_then(|program| execute(&program));
-    Err(e).context(what)
+    if let Ok(held) = read_only().and_then(take_place) {
+        return Ok(held);
+    }
+    sealed().and_then(take_place).context(what)
+}
+
+/// Makes `program`, which has the content of this process's own, the one that `/proc/PID/exe` leads to.
+fn take_place(program: OwnedFd) -> Result<Protection, Errno> {
+    // The mapping needs a descriptor that can be read from.
+    let path = format!("/proc/self/fd/{}", program.as_raw_fd());
+    let file = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    // What the kernel then finds is what counts.
+    match sys::move_program(file.as_fd()).map(|()| held()) {
+        Ok(Ok(Some(held))) => Ok(held),
+        _ => execute(&program).map(|never| match never {}),
+    }
 }
 
 /// What protects the program as it is.
 fn held() -> Result<Option<Protection>> {
+    if sys::held_at_entry() {
+        return Ok(Some(Protection::ReadOnlyMount));
+    }
     let denied = access(OWN, Access::WRITE_OK).err();
     if denied == Some(rustix::io::Errno::ROFS) {
         return Ok(Some(Protection::ReadOnlyMount));

@@ -79,6 +79,7 @@ impl Restore<'_> {
         let request = self.of.request(&linux, &no_limits);
         let placement = manager.place(&request, &|record| dir.note(record))?;
         let mut guard = CgroupGuard { manager, placement: &placement, armed: true };
+        manager.confine(&request, &placement)?;
         notify_socket::make_directory(&dir, self.of.plan.id_maps.as_ref().and_then(IdMaps::root))?;
         let proxy = self.options.notify_socket.as_deref().map_or(Ok(None), |target| Proxy::listen(&dir, target))?;
         let supervisor = (!self.options.detach).then(|| Supervisor::prepare(false)).transpose()?;

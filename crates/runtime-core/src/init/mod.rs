@@ -107,6 +107,9 @@ struct Child<'a> {
 pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Option<&mut (dyn HandlerProcess + 'static)>) -> ! {
     IN_CHILD.store(true, Ordering::Relaxed);
     sys::close(wire.parents);
+    if let Some(tree) = wire.tree {
+        sys::close(tree);
+    }
     #[cfg(feature = "trap-alloc")]
     if wire.plant_allocation {
         drop(std::hint::black_box(Box::new(0u8)));

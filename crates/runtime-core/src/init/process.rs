@@ -145,6 +145,7 @@ impl Child<'_> {
         let Gate::Fifo(fifo) = self.wire.gate else { return Ok(()) };
         self.late = true;
         let fifo = self.only(fifo, first as RawFd, keep).unwrap_or(fifo);
+        sys::trim_stack();
         loop {
             sys::poll_in(fifo, -1)?;
             let mut byte = [0];

@@ -8,7 +8,10 @@
 
 mod argv;
 mod call;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod early;
 mod files;
+mod image;
 mod inside;
 mod mount;
 mod owned;
@@ -17,7 +20,10 @@ mod shown;
 
 pub(crate) use argv::Argv;
 pub(crate) use call::{Errno, Result};
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub use early::protect_at_entry;
 pub(crate) use files::*;
+pub(crate) use image::{held_at_entry, move_program, tree_at_entry};
 pub(crate) use inside::{PATH_MAX, PathBuffer, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_inside};
 pub(crate) use mount::*;
 pub(crate) use owned::{
@@ -25,4 +31,4 @@ pub(crate) use owned::{
     memory_file, new_file_system, pidfd, sealable_file, taken_from, tree_namespace,
 };
 pub(crate) use process::*;
-pub(crate) use shown::{OwnStat, Shown};
+pub(crate) use shown::{OwnStat, Shown, trim_stack};

@@ -229,10 +229,10 @@ pub(crate) fn open_tree(dir: RawFd, path: &CStr, flags: u32) -> Result<RawFd> {
 }
 
 /// The same number on every architecture (kernel 6.15); the C library does not know it yet.
-const OPEN_TREE_ATTR: libc::c_long = 467;
+pub(super) const OPEN_TREE_ATTR: libc::c_long = 467;
 
 /// Whether open_tree_attr(2) is there, as far as it was tried. The child has what its parent found out.
-static TREES_WITH_ATTRIBUTES: AtomicBool = AtomicBool::new(true);
+pub(super) static TREES_WITH_ATTRIBUTES: AtomicBool = AtomicBool::new(true);
 
 /// A detached copy of the tree at `path` that has attributes from the beginning: `open_tree_attr(2)` (kernel 6.15), or the two calls of which
 /// it is made. With `AT_RECURSIVE` among the flags the attributes are those of every mount of the tree. For the rest see [`mount_setattr`].
@@ -257,7 +257,7 @@ pub(crate) fn clone_tree_with(dir: RawFd, path: &CStr, flags: u32, set: u64, cle
 pub(crate) const OPEN_TREE_CLONE: u32 = 1;
 /// Make a mount namespace whose root is a clone of the tree, and open that (kernel 7.0).
 pub(crate) const OPEN_TREE_NAMESPACE: u32 = 1 << 1;
-const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+pub(super) const OPEN_TREE_CLOEXEC: u32 = libc::O_CLOEXEC as u32;
 /// A symbolic link itself.
 pub(crate) const AT_SYMLINK_NOFOLLOW: u32 = libc::AT_SYMLINK_NOFOLLOW as u32;
 /// Include the mounts below (`AT_RECURSIVE`).

@@ -1,6 +1,6 @@
-//! The memory that the kernel shows as a process's arguments and environment. Not here: what is to stand there.
+//! What the kernel shows of this process's memory, and the arguments and environment in it. Not here: what is to stand there.
 
-use super::call::{Errno, Result};
+use super::call::{Errno, Result, call};
 use super::mount::{openat, read};
 use std::os::fd::RawFd;
 
@@ -12,6 +12,17 @@ pub(crate) struct OwnStat {
     pub args: Shown,
     /// Where its environment is.
     pub env: Shown,
+    /// Where the kernel thinks that the rest is.
+    pub(super) memory: Memory,
+}
+
+/// Addresses: startcode to startstack, and start_data to start_brk.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub code: [u64; 2],
+    pub stack: u64,
+    pub data: [u64; 2],
+    pub brk: u64,
 }
 
 /// A range of this process's memory that the kernel put strings in. Only [`OwnStat::read`] makes one.
@@ -24,14 +35,18 @@ pub(crate) struct Shown {
 impl OwnStat {
     /// Reads it; `proc` is a trusted procfs.
     pub(crate) fn read(proc: RawFd) -> Result<Self> {
-        let fd = openat(proc, c"self/stat", libc::O_RDONLY, 0)?;
+        Self::read_file(openat(proc, c"self/stat", libc::O_RDONLY, 0)?)
+    }
+
+    /// Reads it from the file itself, and closes that.
+    pub(super) fn read_file(fd: RawFd) -> Result<Self> {
         let mut buf = [0; 4096];
         let n = read(fd, &mut buf);
         super::close(fd);
         Self::parse(&String::from_utf8_lossy(&buf[..n?])).ok_or(Errno(libc::EBADMSG))
     }
 
-    /// Fields 20 and 48 to 51 of proc_pid_stat(5).
+    /// Fields 20, 26 to 28 and 45 to 51 of proc_pid_stat(5).
     fn parse(text: &str) -> Option<Self> {
         // The second field is the only one with spaces, in parentheses; the third comes first here.
         let fields: Vec<&str> = text.rsplit_once(')')?.1.split_whitespace().collect();
@@ -40,11 +55,17 @@ impl OwnStat {
             let (first, end) = (usize::try_from(number(field)?).ok()?, usize::try_from(number(field + 1)?).ok()?);
             Some(Shown { address: first, len: end.checked_sub(first)? })
         };
-        Some(Self { threads: number(20)?, args: range(48)?, env: range(50)? })
+        let memory = Memory { code: [number(26)?, number(27)?], stack: number(28)?, data: [number(45)?, number(46)?], brk: number(47)? };
+        Some(Self { threads: number(20)?, args: range(48)?, env: range(50)?, memory })
     }
 }
 
 impl Shown {
+    /// The first address, and the one behind the last.
+    pub(super) fn ends(&self) -> [u64; 2] {
+        [self.address as u64, (self.address + self.len) as u64]
+    }
+
     /// Bytes there are.
     pub(crate) fn len(&self) -> usize {
         self.len
@@ -65,15 +86,49 @@ impl Shown {
     }
 }
 
+/// Gives the kernel back what of the process's first stack lies below the caller's: calls that have returned have used it, and who comes to wait for long
+/// has no use for it. Nothing happens on another thread's stack, where something else may follow.
+// What it keeps on the stack is below what it gives back from, but for the page that is left.
+#[inline(never)]
+pub(crate) fn trim_stack() {
+    /// Far more than was ever used. The kernel leaves 128 MiB free below the stack of a new program for it to grow (`mmap_base`).
+    const MOST: usize = 512 << 10;
+    let here = 0u8;
+    let at = (&raw const here).addr();
+    // SAFETY: reads what the kernel left on the stack.
+    let (top, page) = unsafe { (libc::getauxval(libc::AT_RANDOM) as usize, libc::getauxval(libc::AT_PAGESZ) as usize) };
+    if page == 0 || !(at..at + MOST).contains(&top) {
+        return;
+    }
+    let end = (at & !(page - 1)) - page;
+    // SAFETY: the bytes that AT_RANDOM tells of lie at the beginning of the first stack, and this frame less than 512 KiB from them, so that is where it is. The
+    // range lies below all frames, with a page between, in which this call's own frame ends. Where the stack does not reach so far nothing is mapped.
+    let _ = unsafe { call!(SYS_madvise, end - MOST, MOST, libc::MADV_DONTNEED) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stack_is_trimmed_and_goes_on_to_be_used() {
+        fn deep(n: u32) -> u64 {
+            let bytes = std::hint::black_box([n as u8; 4096]);
+            if n == 0 { 0 } else { deep(n - 1) + u64::from(bytes[n as usize]) }
+        }
+        let sum = deep(20);
+        // On the stack of a test's thread: nothing happens.
+        trim_stack();
+        assert_eq!(deep(20), sum);
+    }
 
     #[test]
     fn where_the_kernel_has_put_arguments_and_environment() {
         let fields: Vec<String> = (4..=52).map(|n| (n * 10).to_string()).collect();
         let stat = OwnStat::parse(&format!("7 (a) b) R {}\n", fields.join(" "))).unwrap();
         assert_eq!((stat.threads, stat.args.address, stat.args.len, stat.env.address, stat.env.len), (200, 480, 10, 500, 10));
+        assert_eq!(stat.memory, Memory { code: [260, 270], stack: 280, data: [450, 460], brk: 470 });
+        assert_eq!(stat.args.ends(), [480, 490]);
         assert!(OwnStat::parse("7 (a) R 1 2\n").is_none());
         let own = OwnStat::parse(&std::fs::read_to_string("/proc/self/stat").unwrap()).unwrap();
         assert_eq!(own.args.len(), std::fs::read("/proc/self/cmdline").unwrap().len());
