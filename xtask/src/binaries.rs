@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::host;
-use crate::store::{self, workspace};
+use crate::store::{self, execute, workspace};
+use crate::{host, order};
 
 /// A target must be named, or these flags would reach procedural macros too, which cannot be static.
 pub const STATIC: &str = "-C target-feature=+crt-static";
@@ -25,10 +25,39 @@ pub struct Suite {
     pub in_view: PathBuf,
 }
 
-/// The runtime as it is released: static, optimised.
+/// The runtime in release mode: static, optimised.
 pub fn pinnace() -> Result<PathBuf> {
-    let arguments = ["build", "--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?];
-    one(&build(&arguments, Build::Static)?, "pinnace")
+    one(&build(&[&["build"], &release()?[..]].concat(), Build::Static)?, "pinnace")
+}
+
+/// The same as packages have it, linked twice ([`order`]).
+pub fn pinnace_as_released() -> Result<PathBuf> {
+    let program = released()?;
+    order::link(releasing, &release()?, &workspace(), &program)?;
+    Ok(program)
+}
+
+/// The same, linked once and with all symbols.
+pub fn pinnace_with_names() -> Result<PathBuf> {
+    execute(releasing().arg("rustc").args(release()?).args(["--", "-Cstrip=none"]))?;
+    released()
+}
+
+fn release() -> Result<[&'static str; 7]> {
+    Ok(["--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?])
+}
+
+fn released() -> Result<PathBuf> {
+    Ok(store::target().join(host::triple()?).join("release/pinnace"))
+}
+
+/// A cargo whose programs are static and have names that can be told apart.
+fn releasing() -> Command {
+    let mut command = Command::new(store::cargo());
+    command.current_dir(workspace());
+    command.env("RUSTFLAGS", format!("{STATIC} {}", order::FLAGS)).env_remove("CARGO_ENCODED_RUSTFLAGS");
+    static_libseccomp(&mut command);
+    command
 }
 
 /// A static runtime that aborts when the container's child allocates. Its profile has a directory of its own, so that

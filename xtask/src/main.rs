@@ -15,6 +15,7 @@ mod engines;
 mod fuzz;
 mod handlers;
 mod host;
+mod order;
 mod store;
 mod test;
 mod tidy;
@@ -33,6 +34,7 @@ usage: cargo xtask COMMAND
   vm build|run|shell|test   the test machines: real systemd, cgroup v2, CRIU, engines (docs/vm.md)
   fuzz [--minutes N] [NAME] feeds arbitrary bytes to everything that reads what others write
   handlers [--build]        builds pinnace-handlers, with the engines for WebAssembly, and runs its tests
+  order                     finds out which functions a start executes, for the order they have in packages
   dist [--out DIR | --check] tarballs, .deb and .rpm; or whether two builds are the same (docs/packaging.md)
   chroot [OPTIONS] -- CMD   run CMD in the test machines' root file system on this kernel
 ";
@@ -54,6 +56,8 @@ fn main() -> ExitCode {
         "conformance" => conformance::run(rest),
         "fuzz" => fuzz::run(rest),
         "handlers" => handlers::run(rest),
+        "order" => order::run(rest),
+        order::INNER => order::run_in_view(rest),
         "chroot" => chroot::run(rest),
         contain::OUTER | contain::INNER => contain::run(command, rest),
         "help" | "--help" | "-h" => {

@@ -4,7 +4,7 @@
 //! tables (`report`). A round runs every program once, so that what else the machine does meets all of them; what counts are medians of the
 //! ratios of a round.
 
-mod bundle;
+pub mod bundle;
 mod report;
 mod scenario;
 
@@ -59,7 +59,7 @@ pub fn run(args: &[String]) -> Result<u8> {
         }
     }
     peers.extend(["crun", "runc", "youki"].iter().filter_map(|name| host::program(name)));
-    let own = own.map_or_else(binaries::pinnace, Ok)?;
+    let own = own.map_or_else(binaries::pinnace_as_released, Ok)?;
     let (floor, probe, in_view) = (binaries::floor()?, binaries::probe()?, binaries::in_view()?);
     for (option, path) in [("--pinnace", &own), ("--floor", &floor), ("--probe", &probe)] {
         inner.extend([option.into(), path.display().to_string()]);

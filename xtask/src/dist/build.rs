@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::notices;
 use crate::binaries;
-use crate::host;
 use crate::store::{self, capture, execute, remove, workspace};
+use crate::{host, order};
 
 /// Where packages show the sources to be, whoever builds them: for panics and debuggers.
 const SHOWN: &str = "/usr/src/pinnace";
@@ -105,15 +105,25 @@ impl Build {
     /// # Errors
     /// It does not build, or is not linked as it was to be.
     pub fn program(&self, link: Link) -> Result<PathBuf> {
-        let mut command = self.cargo();
-        command.args(["build", "--locked", "--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?]);
-        command.env("CARGO_TARGET_DIR", self.target_of(link));
-        command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(link).join("\x1f")).env_remove("RUSTFLAGS");
-        if link == Link::Static {
-            binaries::static_libseccomp(&mut command);
-        }
-        execute(&mut command)?;
+        let arguments = ["--locked", "--release", "--package", "pinnace-cli", "--bin", "pinnace", "--target", host::triple()?];
+        let cargo = || {
+            let mut command = self.cargo();
+            command.env("CARGO_TARGET_DIR", self.target_of(link));
+            command.env("CARGO_ENCODED_RUSTFLAGS", self.flags(link).join("\x1f")).env_remove("RUSTFLAGS");
+            command
+        };
         let program = self.release_dir(link)?.join("pinnace");
+        match link {
+            Link::Static => {
+                let cargo = || {
+                    let mut command = cargo();
+                    binaries::static_libseccomp(&mut command);
+                    command
+                };
+                order::link(cargo, &arguments, &self.source, &program)?;
+            }
+            Link::Dynamic => execute(cargo().arg("build").args(arguments))?,
+        }
         if host::is_static(&program) != (link == Link::Static) {
             bail!("{} was to be {}, and is not", program.display(), link.name());
         }
@@ -129,7 +139,7 @@ impl Build {
             remap(&self.target_of(link), &format!("{SHOWN}/target")),
         ];
         if link == Link::Static {
-            flags.extend(binaries::STATIC.split(' ').map(str::to_owned));
+            flags.extend(binaries::STATIC.split(' ').chain(order::FLAGS.split(' ')).map(str::to_owned));
         }
         flags
     }
@@ -181,7 +191,7 @@ mod tests {
             "--remap-path-prefix=/s/t/dist/dynamic=/usr/src/pinnace/target",
         ];
         assert_eq!(build().flags(Link::Dynamic), expected);
-        assert_eq!(build().flags(Link::Static)[3..], ["-C", "target-feature=+crt-static"]);
+        assert_eq!(build().flags(Link::Static)[3..], ["-C", "target-feature=+crt-static", "-C", "symbol-mangling-version=v0"]);
     }
 
     #[test]
