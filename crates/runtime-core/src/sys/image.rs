@@ -238,3 +238,62 @@ impl Layout {
         (!layout.parts.is_empty() && layout.parts.iter().all(usual)).then_some(layout)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(p_type: u32, p_flags: u32, [p_offset, p_vaddr, p_filesz, p_memsz]: [usize; 4]) -> Header {
+        // SAFETY: a header is numbers.
+        let mut header: Header = unsafe { std::mem::zeroed() };
+        (header.p_type, header.p_flags) = (p_type, p_flags);
+        (header.p_offset, header.p_vaddr) = (p_offset as _, p_vaddr as _);
+        (header.p_filesz, header.p_memsz) = (p_filesz as _, p_memsz as _);
+        header
+    }
+
+    #[test]
+    fn parts_are_whole_pages() {
+        let headers = [
+            header(libc::PT_PHDR, libc::PF_R, [64, 64, 0x100, 0x100]),
+            header(libc::PT_LOAD, libc::PF_R, [0, 0, 0x1234, 0x1234]),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_X, [0x1240, 0x2240, 0x1000, 0x1000]),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_W, [0x2250, 0x4250, 0x100, 0x9000]),
+            header(libc::PT_LOAD, libc::PF_R | libc::PF_W, [0, 0xf000, 0, 0x1000]),
+            header(libc::PT_GNU_RELRO, libc::PF_R, [0x2250, 0x4250, 0x1db0, 0x1db0]),
+        ];
+        let part = |start, len, offset, protection| Part { range: Range { start, len }, offset, protection };
+        let (read, write, execute) = (libc::PROT_READ, libc::PROT_WRITE, libc::PROT_EXEC);
+        let parts = vec![
+            part(0x70000, 0x2000, 0, read),
+            part(0x72000, 0x2000, 0x1000, read | execute),
+            part(0x74000, 0x1000, 0x2000, read | write),
+        ];
+        let expected = Layout { parts, read_only_by_now: Some(Range { start: 0x74000, len: 0x2000 }) };
+        assert_eq!(Layout::of(&headers, 0x70040, 4096), Some(expected));
+        // It does not say where it was loaded, or writes to its code.
+        assert_eq!(Layout::of(&headers[1..], 0x70040, 4096), None);
+        let odd = header(libc::PT_LOAD, libc::PF_R | libc::PF_W | libc::PF_X, [0, 0, 1, 1]);
+        assert_eq!(Layout::of(&[headers[0], odd], 0x70040, 4096), None);
+    }
+
+    #[test]
+    fn this_process_is_where_the_kernel_says() {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        for part in Layout::of_this_process().unwrap().parts {
+            let (start, offset) = (format!("{:x}-", part.range.start), format!(" {:08x} ", part.offset));
+            assert!(maps.lines().any(|line| line.starts_with(&start) && line.contains(&offset)), "{part:x?} in {maps}");
+        }
+    }
+
+    /// A test has other threads, with which nothing may be moved.
+    #[test]
+    fn a_process_with_threads_stays_where_it_is() {
+        let program = std::fs::File::open("/proc/self/exe").unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || receiver.recv());
+        assert_eq!(move_program(std::os::fd::AsFd::as_fd(&program)), Err(Errno(libc::EINVAL)));
+        drop(sender);
+        other.join().unwrap().unwrap_err();
+    }
+}
