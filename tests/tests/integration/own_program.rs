@@ -17,6 +17,12 @@ fn own_copy(t: &Test, dir: &Path) -> PathBuf {
     copy
 }
 
+/// The test with a copy that containers could write to.
+fn with_own_copy(t: Test) -> Test {
+    let copy = own_copy(&t, &t.dir().join("own"));
+    t.with_binary(&copy)
+}
+
 /// What tells one state of a file from another.
 fn state(path: &Path) -> (u64, i64, i64, i64, Vec<u8>) {
     let meta = fs::metadata(path).unwrap();
@@ -42,23 +48,24 @@ fn protection(t: &Test, c: &Container<'_>, wrapper: &[&str]) -> (String, usize) 
     (told, again)
 }
 
+/// The same where the kernel lacks calls.
+fn protection_without(t: &Test, calls: &str) -> (String, usize) {
+    protection(t, &t.container(), &[view::program().to_str().unwrap(), "host", "--without", calls, "--"])
+}
+
 #[test]
 fn a_writable_one_is_moved_to_a_read_only_mount() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"));
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
     assert_eq!(protection(&t, &t.container(), &[]), ("ReadOnlyMount".into(), 0));
-    let in_view = view::program();
-    let wrapper = [in_view.to_str().unwrap(), "host", "--without", "open_tree_attr", "--"];
-    assert_eq!(protection(&t, &t.container(), &wrapper), ("ReadOnlyMount".into(), 0));
+    assert_eq!(protection_without(&t, "open_tree_attr"), ("ReadOnlyMount".into(), 0));
 }
 
 /// A program with a loader, which has written to it by the time that it begins: what was written comes along.
 #[test]
 fn one_with_a_loader_is_moved_too() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"), Need::Plugins).with_plugins();
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
     assert_eq!(protection(&t, &t.container(), &[]), ("ReadOnlyMount".into(), 0));
 }
 
@@ -66,8 +73,8 @@ fn one_with_a_loader_is_moved_too() {
 #[test]
 fn a_moved_one_looks_as_before() {
     let t = pinnace_only!(Need::Root);
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
+    let copy = t.binary();
     let c = t.container();
     let mut running = c.args(&["/probe", "ready", ",", "pause"]).launch("run", &[]).env("PINNACE_TEST_WORD", "a thing").spawn();
     running.until("READY");
@@ -80,7 +87,7 @@ fn a_moved_one_looks_as_before() {
     // Nothing of it is mapped from the file as it was executed, and by the link nobody can write to it, not when it has ended either.
     assert!(!String::from_utf8_lossy(&shown("maps")).contains(copy.to_str().unwrap()));
     let link = format!("/proc/{}/exe", running.pid());
-    assert_eq!(fs::read(&link).unwrap(), fs::read(&copy).unwrap());
+    assert_eq!(fs::read(&link).unwrap(), fs::read(copy).unwrap());
     let kept = fs::File::open(&link).unwrap();
     c.kill("KILL");
     running.wait();
@@ -92,11 +99,8 @@ fn a_moved_one_looks_as_before() {
 #[test]
 fn where_it_cannot_be_moved_it_is_executed_again() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"));
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
-    let in_view = view::program();
-    let wrapper = [in_view.to_str().unwrap(), "host", "--without", "PR_SET_MM", "--"];
-    assert_eq!(protection(&t, &t.container(), &wrapper), ("ReadOnlyMount".into(), 1));
+    let t = with_own_copy(t);
+    assert_eq!(protection_without(&t, "PR_SET_MM"), ("ReadOnlyMount".into(), 1));
 }
 
 #[test]
@@ -114,12 +118,9 @@ fn one_on_a_read_only_mount_is_left_alone() {
 #[test]
 fn without_detached_mounts_it_is_a_sealed_copy() {
     let t = pinnace_only!(Need::Root, Need::Tool("strace"));
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
-    let in_view = view::program();
+    let t = with_own_copy(t);
     for (calls, executed) in [("open_tree", 0), ("mount_setattr", 0), ("open_tree,PR_SET_MM", 1)] {
-        let wrapper = [in_view.to_str().unwrap(), "host", "--without", calls, "--"];
-        assert_eq!(protection(&t, &t.container(), &wrapper), ("Sealed".into(), executed), "without {calls}");
+        assert_eq!(protection_without(&t, calls), ("Sealed".into(), executed), "without {calls}");
     }
 }
 
@@ -195,8 +196,7 @@ fn a_users_own_is_executed_from_a_sealed_copy() {
 #[test]
 fn arguments_and_environment_come_along() {
     let t = pinnace_only!(Need::Root);
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
     let c = t.container();
     let out = c.args(&["/probe", "sleep"]).launch("run", &["--detach"]).argv0("crun").env("SOME", "thing").ok();
     out.until("READY");
@@ -209,9 +209,8 @@ fn arguments_and_environment_come_along() {
 #[test]
 fn the_command_may_be_the_runtime_itself() {
     let t = behaviour!(Need::Root);
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let before = state(&copy);
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
+    let before = state(t.binary());
     for name in ["link", "script", "thread"] {
         let c = t.container();
         let file = c.rootfs().join("bin/attack");
@@ -231,7 +230,7 @@ fn the_command_may_be_the_runtime_itself() {
         let c = t.container();
         symlink("/proc/self/exe", c.rootfs().join("bin/attack")).unwrap();
         let _ = c.args(&["/bin/attack", "--version"]).run();
-        assert!(state(&copy) == before, "{name}: the runtime was changed");
+        assert!(state(t.binary()) == before, "{name}: the runtime was changed");
     }
 }
 
@@ -239,16 +238,15 @@ fn the_command_may_be_the_runtime_itself() {
 #[test]
 fn a_process_that_enters_shows_nothing_to_write_to() {
     let t = behaviour!(Need::Root);
-    let copy = own_copy(&t, &t.dir().join("own"));
-    let before = state(&copy);
-    let t = t.with_binary(&copy);
+    let t = with_own_copy(t);
+    let before = state(t.binary());
     let c = t.container();
     let attack = attack(&c);
     for _ in 0..60 {
         c.exec(&[], &["/probe", "exit", "0"]).code(0);
     }
     failed(&attack);
-    assert!(state(&copy) == before, "the runtime was changed");
+    assert!(state(t.binary()) == before, "the runtime was changed");
 }
 
 fn all_capabilities(c: &Container<'_>) {

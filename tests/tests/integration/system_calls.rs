@@ -8,7 +8,7 @@ use harness::{Layout, Need, Place, json, pinnace_only};
 
 /// The goal for the default `spec` configuration, up to and including the teardown.
 const MOST: usize = 200;
-/// What executing the runtime once more costs, where its program is one that containers could write to (`docs/self-protection.md`).
+/// What moving the runtime, or executing it once more, costs where its program is one that containers could write to (`docs/self-protection.md`).
 const OWN_PROGRAM: usize = 20;
 /// What comes of that later: the mount that it was moved to is closed by both processes, and the end of the heap was asked for once more.
 const OWN_PROGRAM_LATER: usize = 3;

@@ -95,7 +95,9 @@ fn merged<'a>(rules: impl Iterator<Item = &'a Rule>) -> Vec<Rule> {
     for rule in rules {
         match out.last_mut() {
             Some(last) if last.kind != Kind::All && rule.kind != Kind::All && Rule { kind: last.kind, ..*rule } == *last => {
-                last.kind = if last.kind == rule.kind { rule.kind } else { Kind::All };
+                if last.kind != rule.kind {
+                    last.kind = Kind::All;
+                }
             }
             _ => out.push(*rule),
         }

@@ -6,7 +6,7 @@
 //! address, no loop is one that the compiler would make a `memcpy` or `memcmp` of, and system calls are made as the processor makes them. Without
 //! optimisation the compiler calls functions for all of that: such a program is not entered here.
 
-use super::image::{HELD, Header, MemoryMap, Part, TREE};
+use super::image::{HELD, Header, MemoryMap, Part, TREE, bias};
 use super::mount::{OPEN_TREE_ATTR, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE, TREES_WITH_ATTRIBUTES};
 use crate::plan::mount_flags::ATTR_RDONLY;
 use std::ffi::{CStr, c_long};
@@ -121,9 +121,9 @@ impl Given {
     }
 
     #[inline(always)]
-    fn header(&self, index: usize) -> &'static Header {
+    fn headers(&self) -> &'static [Header] {
         // SAFETY: the kernel says that so many headers are there, in a part of the program that nobody writes to, and whose place a copy takes.
-        unsafe { &*(std::ptr::with_exposed_provenance::<Header>(self.headers)).add(index) }
+        unsafe { std::slice::from_raw_parts(std::ptr::with_exposed_provenance(self.headers), self.header_count) }
     }
 }
 
@@ -200,9 +200,11 @@ unsafe fn move_to(given: &Given, tree: isize) {
     if file < 0 {
         return;
     }
-    // SAFETY: the caller's promise.
-    let mapped = unsafe { map_anew(given, file as usize) };
-    HELD.store(mapped && set_program(given, file as usize), Ordering::Relaxed);
+    if let Some(bias) = bias(given.headers(), given.headers) {
+        // SAFETY: the caller's promise.
+        let mapped = unsafe { map_anew(given, bias, file as usize) };
+        HELD.store(mapped && set_program(given, bias, file as usize), Ordering::Relaxed);
+    }
     bare(libc::SYS_close, [file as usize, 0, 0, 0, 0, 0]);
 }
 
@@ -211,11 +213,8 @@ unsafe fn move_to(given: &Given, tree: isize) {
 /// # Safety
 /// See [`move_to`].
 #[inline(always)]
-unsafe fn map_anew(given: &Given, file: usize) -> bool {
-    let Some(bias) = bias(given) else { return false };
-    let mut index = 0;
-    while index < given.header_count {
-        let header = given.header(index);
+unsafe fn map_anew(given: &Given, bias: usize, file: usize) -> bool {
+    for header in given.headers() {
         if let Some(part) = Part::of(header, bias, given.page) {
             let (start, len) = (part.range.start, part.range.len);
             let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as usize;
@@ -234,35 +233,19 @@ unsafe fn map_anew(given: &Given, file: usize) -> bool {
                 }
             }
         }
-        index += 1;
     }
     true
-}
-
-/// How far from the addresses in its file the program was loaded.
-#[inline(always)]
-fn bias(given: &Given) -> Option<usize> {
-    let mut index = 0;
-    while index < given.header_count {
-        let header = given.header(index);
-        if header.p_type == libc::PT_PHDR {
-            return Some(given.headers.wrapping_sub(header.p_vaddr as usize));
-        }
-        index += 1;
-    }
-    None
 }
 
 /// As `image::set_program` and `image::set_program_by_map`; whether it was done. Nothing has changed yet of what the kernel has found out about the
 /// program.
 #[inline(always)]
-fn set_program(given: &Given, file: usize) -> bool {
+fn set_program(given: &Given, bias: usize, file: usize) -> bool {
     let option = libc::PR_SET_MM as usize;
     let done = bare(libc::SYS_prctl, [option, libc::PR_SET_MM_EXE_FILE as usize, file, 0, 0, 0]);
     if done != -(libc::EPERM as isize) {
         return done == 0;
     }
-    let Some(bias) = bias(given) else { return false };
     let address = |place: usize| {
         // SAFETY: the first argument's and the first variable's place, which are there, if only with a zero.
         (unsafe { std::ptr::with_exposed_provenance::<usize>(place).read() }) as u64
@@ -284,14 +267,11 @@ fn set_program(given: &Given, file: usize) -> bool {
         auxv_size: 0,
         exe_fd: file as u32,
     };
-    let mut index = 0;
-    while index < given.header_count {
-        let header = given.header(index);
+    for header in given.headers() {
         if header.p_type == libc::PT_LOAD {
             let start = bias.wrapping_add(header.p_vaddr as usize) as u64;
             map.add(start, start + header.p_filesz, header.p_flags & libc::PF_X != 0);
         }
-        index += 1;
     }
     bare(libc::SYS_prctl, [option, libc::PR_SET_MM_MAP as usize, (&raw const map).addr(), size_of::<MemoryMap>(), 0, 0]) == 0
 }

@@ -54,6 +54,13 @@ impl Part {
     }
 }
 
+/// How far from the addresses in its file a program was loaded whose headers are at the address `at`. For [`early`](super::early), too.
+#[inline(always)]
+pub(super) fn bias(headers: &[Header], at: usize) -> Option<usize> {
+    let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR)?;
+    Some(at.wrapping_sub(own.p_vaddr as usize))
+}
+
 /// What the program's headers say about its place in memory: elf(5).
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Layout {
@@ -218,8 +225,7 @@ impl Layout {
 
     /// Of a program whose headers are at the address `at`.
     fn of(headers: &[Header], at: usize, page: usize) -> Option<Self> {
-        // How far from the addresses in its file it was loaded.
-        let bias = at.wrapping_sub(headers.iter().find(|h| h.p_type == libc::PT_PHDR)?.p_vaddr as usize);
+        let bias = bias(headers, at)?;
         let mut layout = Self::default();
         for header in headers {
             let start = bias.wrapping_add(header.p_vaddr as usize);

@@ -17,6 +17,7 @@ mod mount;
 mod owned;
 mod process;
 mod shown;
+mod stack;
 
 pub(crate) use argv::Argv;
 pub(crate) use call::{Errno, Result};
@@ -31,4 +32,5 @@ pub(crate) use owned::{
     memory_file, new_file_system, pidfd, sealable_file, taken_from, tree_namespace,
 };
 pub(crate) use process::*;
-pub(crate) use shown::{OwnStat, Shown, trim_stack};
+pub(crate) use shown::{OwnStat, Shown};
+pub(crate) use stack::trim_stack;
