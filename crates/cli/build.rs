@@ -18,19 +18,36 @@ fn watch() {
     }
 }
 
+fn target(name: &str) -> String {
+    std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default()
+}
+
+fn is_static() -> bool {
+    target("FEATURE").split(',').any(|feature| feature == "crt-static")
+}
+
+/// A static program's C code has its memory from the program's own allocator (`src/c_allocator.rs`). In a dynamic one that would be every library's.
+fn replace_malloc() {
+    println!("cargo::rustc-check-cfg=cfg(c_allocator)");
+    if is_static() && target("ENV") == "gnu" && std::env::var_os("CARGO_FEATURE_TRAP_ALLOC").is_none() {
+        println!("cargo::rustc-cfg=c_allocator");
+    }
+}
+
 /// A static program is entered at `pinnace_start` (`src/entry.rs`), if it is optimised for speed: otherwise that could call functions which cannot be called yet.
 fn enter_early() {
     println!("cargo::rustc-check-cfg=cfg(static_start)");
-    let target = |name: &str| std::env::var(format!("CARGO_CFG_TARGET_{name}")).unwrap_or_default();
-    let is_static = target("FEATURE").split(',').any(|feature| feature == "crt-static");
     let is_optimised = std::env::var("OPT_LEVEL").is_ok_and(|level| ["2", "3"].contains(&level.as_str()));
-    if is_static && is_optimised && ["x86_64", "aarch64"].contains(&target("ARCH").as_str()) {
+    if is_static() && is_optimised && ["x86_64", "aarch64"].contains(&target("ARCH").as_str()) {
         println!("cargo::rustc-cfg=static_start");
         println!("cargo::rustc-link-arg-bin=pinnace=-Wl,--entry=pinnace_start");
+        // In the file as in memory, so that one call maps all that can be written to. A word of lld's; GNU's linker passes it over.
+        println!("cargo::rustc-link-arg-bin=pinnace=-Wl,-z,separate-loadable-segments");
     }
 }
 
 fn main() {
+    replace_malloc();
     enter_early();
     println!("cargo::rerun-if-env-changed=PINNACE_COMMIT");
     println!("cargo::rerun-if-changed=build.rs");

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use object::{Object, ObjectSymbol, SymbolKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 use crate::bench::bundle;
 use crate::store::{capture, execute, workspace};
@@ -174,8 +174,9 @@ pub fn link(cargo: impl Fn() -> Command, arguments: &[&str], source: &Path, prog
     }
     rustc(&["-Cstrip=none".to_owned()])?;
     let list = fs::read_to_string(source.join(LIST)).with_context(|| format!("read {LIST}"))?;
-    let symbols = symbols(&fs::read(program).with_context(|| format!("read {}", program.display()))?)?;
-    let text = ordered(&list, &symbols).join("\n");
+    let program_so_far = fs::read(program).with_context(|| format!("read {}", program.display()))?;
+    let (functions, variables) = (symbols(&program_so_far)?, small_variables(&program_so_far)?);
+    let text = ordered(&list, &functions).into_iter().chain(variables.iter().map(String::as_str)).collect::<Vec<_>>().join("\n");
     // Another order is another file, so that cargo links again.
     let order = program.with_file_name(format!("order-{}", &blake3::hash(text.as_bytes()).to_hex()[..16]));
     fs::write(&order, text).context("write the order")?;
@@ -212,6 +213,20 @@ fn symbols(program: &[u8]) -> Result<BTreeMap<String, Vec<String>>> {
     Ok(all)
 }
 
+/// Variables that begin as zeros and are smaller than a page, as they lie in the program: in a row they share pages, and those that have pages of their
+/// own, of which hardly any is touched, come behind them.
+fn small_variables(program: &[u8]) -> Result<Vec<String>> {
+    const PAGE: u64 = 4096;
+    let file = object::File::parse(program).context("read the program's symbols")?;
+    let zeroed = |symbol: &object::Symbol<'_, '_>| {
+        let section = symbol.section_index().and_then(|index| file.section_by_index(index).ok());
+        section.is_some_and(|section| section.kind() == SectionKind::UninitializedData)
+    };
+    let small = file.symbols().filter(|symbol| symbol.kind() == SymbolKind::Data && symbol.size() < PAGE && zeroed(symbol));
+    let named: BTreeMap<u64, &str> = small.filter_map(|symbol| Some((symbol.address(), symbol.name().ok()?))).collect();
+    Ok(named.into_values().map(str::to_owned).collect())
+}
+
 /// Symbols in the order of the list; behind those that it has, the child's, and what another processor takes in place of some.
 fn ordered<'a>(list: &str, symbols: &'a BTreeMap<String, Vec<String>>) -> Vec<&'a str> {
     let families: BTreeSet<&str> = list.lines().filter_map(family).collect();
@@ -233,6 +248,7 @@ fn family(name: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicU8, Ordering};
 
     #[test]
     fn names_have_no_hashes_and_no_numbers() {
@@ -283,5 +299,16 @@ mod tests {
     fn this_program_has_functions() {
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(symbols(&own).unwrap().contains_key("xtask::order::tests::this_program_has_functions"));
+    }
+
+    #[test]
+    fn large_variables_come_last() {
+        static SMALL: AtomicU8 = AtomicU8::new(0);
+        static LARGE: [AtomicU8; 5000] = [const { AtomicU8::new(0) }; 5000];
+        SMALL.store(LARGE[4999].load(Ordering::Relaxed), Ordering::Relaxed);
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        let names: Vec<_> = small_variables(&own).unwrap().iter().map(|name| readable(name)).collect();
+        let has = |end: &str| names.iter().any(|name| name.ends_with(end));
+        assert_eq!((has("large_variables_come_last::SMALL"), has("large_variables_come_last::LARGE")), (true, false));
     }
 }

@@ -3,11 +3,15 @@
 //! A start needs some 100 KiB. The C library's allocator asks the kernel for them four times and keeps lists that nobody comes back to; here
 //! they are taken one after the other from memory that is part of the program, of which the kernel gives pages as they are touched. What is
 //! freed is used again if it was the last, or by another large part if it is large: lists that grow leave such holes, and a page that nobody
-//! touches is one less for the process that becomes the container, too. When that memory is used up, the C library's allocator takes over, so
-//! that a long life costs no more than the arena.
+//! touches is one less for the process that becomes the container, too. When that memory is used up, another allocator takes over, so that a long life
+//! costs no more than the arena: the C library's, or in a program whose C code is given memory from here (`c_allocator`) that of a package.
 #![allow(unsafe_code)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[cfg(c_allocator)]
+use dlmalloc::GlobalDlmalloc as Beyond;
+#[cfg(not(c_allocator))]
+use std::alloc::System as Beyond;
+use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{
     AtomicU64, AtomicUsize,
@@ -17,7 +21,7 @@ use std::sync::atomic::{
 /// Bytes. A start with a seccomp filter of an engine's profile to be compiled takes more, and that is none where each call counts.
 const SIZE: usize = 256 * 1024;
 
-/// As strict as any type of the program wants it; stricter ones go to the C library.
+/// As strict as any type of the program wants it; stricter ones go beyond it.
 const ALIGN: usize = 16;
 
 /// From how many bytes on a hole is remembered.
@@ -49,7 +53,7 @@ impl Arena {
         self.memory.get().cast()
     }
 
-    /// Where something in the arena begins; `None` for what came from the C library.
+    /// Where something in the arena begins; `None` for what came from beyond it.
     fn offset(&self, ptr: *mut u8) -> Option<usize> {
         ptr.addr().checked_sub(self.start().addr()).filter(|offset| *offset < SIZE)
     }
@@ -93,7 +97,7 @@ fn ends(hole: u64) -> (usize, usize) {
 
 // SAFETY: an allocation in the arena is the bytes from the old to the new value of `used`, which one compare-exchange changes for one caller,
 // or bytes of a hole that one compare-exchange takes out of it; only the owner of the last allocation moves `used` back, and only the owner of
-// one before it makes it a hole. Everything else is the C library's, which gets back what it gave.
+// one before it makes it a hole. Everything else is the other allocator's, which gets back what it gave.
 unsafe impl GlobalAlloc for Arena {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.size() >= LARGE
@@ -114,7 +118,7 @@ unsafe impl GlobalAlloc for Arena {
             }
         }
         // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
+        unsafe { Beyond.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
@@ -124,15 +128,15 @@ unsafe impl GlobalAlloc for Arena {
                     self.leave_hole(at, layout.size());
                 }
             }
-            // SAFETY: the caller's promise, passed on; what is not in the arena came from `System`.
-            None => unsafe { System.dealloc(ptr, layout) },
+            // SAFETY: the caller's promise, passed on; what is not in the arena came from there.
+            None => unsafe { Beyond.dealloc(ptr, layout) },
         }
     }
 
     unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Some(at) = self.offset(ptr) else {
-            // SAFETY: the caller's promise, passed on; what is not in the arena came from `System`.
-            return unsafe { System.realloc(ptr, layout, new_size) };
+            // SAFETY: the caller's promise, passed on; what is not in the arena came from there.
+            return unsafe { Beyond.realloc(ptr, layout, new_size) };
         };
         if self.moved(at + layout.size(), at + new_size) || new_size <= layout.size() {
             return ptr;

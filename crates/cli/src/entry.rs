@@ -56,7 +56,9 @@ mod before {
 // SAFETY: no other function of this program is called `main`, and the signature is the one the C library calls.
 #[unsafe(no_mangle)]
 extern "C" fn main(_argc: c_int, _argv: *const *const c_char) -> c_int {
-    open_standard_descriptors();
+    if !runtime_core::engine::standard_descriptors_are_open() {
+        open_standard_descriptors();
+    }
     crate::app::run(std::env::args_os())
 }
 

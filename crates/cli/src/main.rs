@@ -9,6 +9,8 @@ mod app;
 #[cfg(not(feature = "trap-alloc"))]
 mod arena;
 mod args;
+#[cfg(any(c_allocator, test))]
+mod c_allocator;
 mod cmd;
 #[cfg(not(test))]
 mod entry;

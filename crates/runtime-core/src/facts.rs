@@ -15,6 +15,8 @@ pub(crate) struct Facts {
     pub euid: u32,
     /// Effective gid.
     pub egid: u32,
+    /// The real and the saved ids are those, too.
+    pub settled: bool,
     /// This process lives in the initial user namespace.
     pub initial_userns: bool,
     /// `/proc/self/setgroups` says `deny`, which user namespaces below inherit.
@@ -115,9 +117,10 @@ impl Facts {
     /// # Errors
     /// A file of /proc or /etc cannot be read or is malformed.
     pub(crate) fn gather(proc: &OwnedFd, spec: &Spec<'_>, process: Option<&Process<'_>>) -> Result<Self> {
-        let euid = rustix::process::geteuid().as_raw();
-        // Only the default maps of an unprivileged user need it.
-        let egid = if euid == 0 { 0 } else { rustix::process::getegid().as_raw() };
+        let uid = nix::unistd::getresuid().context(|| "getresuid")?;
+        let gid = nix::unistd::getresgid().context(|| "getresgid")?;
+        let settled = uid.real == uid.effective && uid.saved == uid.effective && gid.real == gid.effective && gid.saved == gid.effective;
+        let (euid, egid) = (uid.effective.as_raw(), gid.effective.as_raw());
         let initial_userns = sys::fstatat(proc.as_raw_fd(), c"self/ns/user", 0).map_or(true, |st| st.ino == INITIAL_USERNS);
         let linux = spec.linux();
         let new_user = linux.namespaces.iter().any(|n| n.kind == "user" && n.path.as_deref().unwrap_or("").is_empty());
@@ -128,6 +131,7 @@ impl Facts {
         Ok(Self {
             euid,
             egid,
+            settled,
             initial_userns,
             copies_trees: another_user && euid == 0 && !initial_userns && sys::may_copy_trees(),
             setgroups_denied: !initial_userns && read(proc, c"self/setgroups")?.starts_with(b"deny"),
@@ -136,6 +140,11 @@ impl Facts {
             cgroups: if mounts_cgroups { Some(cgroup_layout(proc)?) } else { None },
             tree_namespaces: false,
         })
+    }
+
+    /// The ids of a process of the container, all kinds of them, until it is given others; in a `user_namespace` of its own it has those of its root.
+    pub(crate) fn ids_to_keep(&self, user_namespace: bool) -> Option<(u32, u32)> {
+        (self.settled && !user_namespace).then_some((self.euid, self.egid))
     }
 
     /// No privileges over the host.

@@ -19,6 +19,18 @@ fn masked_files_read_as_nothing() {
 }
 
 #[test]
+fn a_masked_file_is_no_way_to_the_hosts_null_device() {
+    let t = behaviour!(Need::Root);
+    let c = t.container();
+    c.edit(|s| s["linux"]["maskedPaths"] = json!(["/proc/uptime"]));
+    // Root of a container without capabilities is still the owner of what root of the host owns.
+    c.args(&["/probe", "keep-mode", "/proc/uptime", ",", "try-open", "/proc/uptime", "w", ",", "keep-mode", "/dev/null"]);
+    let out = c.run().code(0);
+    let errors: Vec<_> = out.json_lines().iter().map(|line| line["errno"].clone()).collect();
+    assert_eq!(errors, [json!("EROFS"), json!(null), json!(null)], "{out:?}");
+}
+
+#[test]
 fn masked_directories_are_empty_and_read_only() {
     let t = behaviour!();
     let c = t.container();

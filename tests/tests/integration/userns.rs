@@ -26,6 +26,18 @@ fn ids_are_mapped() {
 }
 
 #[test]
+fn the_hosts_nodes_cannot_be_changed() {
+    let t = behaviour!(Need::Root, Need::CrunDiffers("borrowed-nodes"));
+    let c = t.container();
+    // Root is root of the host, and so the nodes' owner; but device nodes cannot be made, so that the host's are shown.
+    c.new_user_namespace(0);
+    c.args(&["/probe", "keep-mode", "/dev/null", ",", "keep-mode", "/dev/zero", ",", "try-open", "/dev/null", "w"]);
+    let out = c.run().code(0);
+    let errors: Vec<_> = out.json_lines().iter().map(|line| line["errno"].clone()).collect();
+    assert_eq!(errors, [json!("EROFS"), json!("EROFS"), json!(null)], "{out:?}");
+}
+
+#[test]
 fn the_host_sees_the_mapped_ids() {
     let t = behaviour!(Need::Root);
     let c = mapped(&t);

@@ -112,6 +112,15 @@ fn set_up(setup: &Setup) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel write to the console where its blocked tasks wait (admin-guide/sysrq.rst, `w`): a command that is killed took too long, and perhaps cannot
+/// be killed. What cannot be written is not told.
+fn show_blocked_tasks() {
+    // First all levels, or only the headline is shown.
+    for key in ["9", "w"] {
+        let _ = fs::write("/proc/sysrq-trigger", key);
+    }
+}
+
 /// A command and the input that it has not taken yet.
 struct Session {
     job: Job,
@@ -202,7 +211,10 @@ impl Session {
                 Ok(())
             }
             ToGuest::Resize(rows, columns) => self.job.resize(rows, columns),
-            ToGuest::Kill => self.job.kill(),
+            ToGuest::Kill => {
+                show_blocked_tasks();
+                self.job.kill()
+            }
             ToGuest::Ping => ToHost::Ready.write(line),
             ToGuest::Setup(_) | ToGuest::Run(_) => Err(io::Error::other("a command is running")),
         }

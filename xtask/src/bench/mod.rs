@@ -59,7 +59,13 @@ pub fn run(args: &[String]) -> Result<u8> {
         }
     }
     peers.extend(["crun", "runc", "youki"].iter().filter_map(|name| host::program(name)));
-    let own = own.map_or_else(binaries::pinnace_as_released, Ok)?;
+    let own = match own {
+        Some(own) => own,
+        None => {
+            host::ensure(&host::BUILD.iter().collect::<Vec<_>>())?;
+            binaries::pinnace_as_released()?
+        }
+    };
     let (floor, probe, in_view) = (binaries::floor()?, binaries::probe()?, binaries::in_view()?);
     for (option, path) in [("--pinnace", &own), ("--floor", &floor), ("--probe", &probe)] {
         inner.extend([option.into(), path.display().to_string()]);

@@ -9,7 +9,7 @@ const LONGEST: usize = 600;
 const README: &str = "#![doc = include_str!(\"../README.md\")]";
 
 /// Where `unsafe` may stand, and why there.
-const UNSAFE_ROOMS: [(&str, &str); 20] = [
+const UNSAFE_ROOMS: [(&str, &str); 21] = [
     ("crates/runtime-core/src/sys/", "raw system calls of the parent and the child"),
     ("crates/cgroup-fs/src/sys.rs", "bpf(2), which no library has"),
     ("crates/seccomp/src/kernel.rs", "seccomp(2), which no library has"),
@@ -25,6 +25,7 @@ const UNSAFE_ROOMS: [(&str, &str); 20] = [
     ("crates/cli/src/entry.rs", "main without Rust's own start-up"),
     ("crates/cli/src/regex.rs", "regcomp(3) of the C library"),
     ("crates/cli/src/arena.rs", "the allocator"),
+    ("crates/cli/src/c_allocator.rs", "malloc(3) for C code, by that allocator"),
     ("crates/cli/src/trap_alloc.rs", "an allocator for tests"),
     ("crates/seccomp/tests/", "libseccomp as the oracle"),
     ("tests/src/bin/probe/", "the probe looks at what system calls say"),

@@ -36,7 +36,8 @@ const BOOT_LIMIT: Duration = Duration::from_secs(180);
 const SETUP_LIMIT: Duration = Duration::from_secs(60);
 /// Input that the guest has not taken is held back from this size on.
 const HIGH_WATER: usize = 1 << 20;
-const CONSOLE_TAIL: usize = 3000;
+/// Bytes: room for the stacks of tasks that are blocked.
+const CONSOLE_TAIL: usize = 16 << 10;
 
 /// Which machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

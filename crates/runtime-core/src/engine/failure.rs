@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_phrases_engines_match() {
-        let exec = || Step::Exec { argv: Argv::new(vec![c"/x".into()]), envp: Argv::default() };
+        let exec = || Step::Exec { argv: Box::new(Argv::new(vec![c"/x".into()])), envp: Box::default() };
         for (got, want) in [
             (said(lookup(), libc::ENOENT, Code::NotInPath, b""), "executable file `nope` not found in $PATH: No such file or directory"),
             (

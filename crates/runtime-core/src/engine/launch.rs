@@ -12,7 +12,7 @@ use crate::plan::ContainerPlan;
 use crate::plan::ids::IdMaps;
 use crate::plan::namespaces::Attach;
 use crate::plan::step::Step;
-use crate::sys::{self, Errno, Side};
+use crate::sys::{self, Errno, Side, Together};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::ffi::CString;
@@ -54,7 +54,7 @@ pub(crate) struct Launched<'a> {
     plan: &'a ContainerPlan,
     pid: i32,
     socket: OwnedFd,
-    tree: Option<OwnedFd>,
+    tree: Option<Together>,
     await_parent: bool,
     listener: Option<SeccompListener>,
     /// The child said so already: after a fork its successor may speak before it does.
@@ -89,7 +89,7 @@ pub(crate) fn launch<'a>(plan: &'a ContainerPlan, setup: Setup<'_>) -> Result<La
     let mut wire = Wire {
         socket: theirs.as_raw_fd(),
         parents: mine.as_raw_fd(),
-        tree: tree.as_ref().map(AsRawFd::as_raw_fd),
+        tree: tree.as_ref().and_then(|tree| Some((tree.numbers().min()?, tree.numbers().max()?))),
         proc: setup.proc.as_raw_fd(),
         join: setup.placement.join.iter().map(AsRawFd::as_raw_fd).collect(),
         cgroup: CString::new(&*setup.placement.record.path).map_err(|_| Error::other("the cgroup's path contains a NUL byte"))?,

@@ -5,6 +5,7 @@ use super::{images, slots};
 use crate::api::ExternalMount;
 use crate::error::{Context, Error, Result};
 use crate::plan::external::{self, Content, External};
+use crate::plan::mount_flags::BORROWED_NODE;
 use crate::plan::step::{Attrs, Step};
 use crate::state::notify;
 use crate::sys::{self, Errno};
@@ -20,6 +21,9 @@ pub(super) const ROOT: &str = "criu-root";
 const MOUNTS: &str = "criu-mounts";
 /// The name by which runc finds what it hides files with.
 const NULL: &str = "/dev/null";
+
+/// Attributes of what shows it.
+const NODE: Attrs = Attrs { set: BORROWED_NODE, clear: 0 };
 
 /// What there is on the host for a container.
 pub(super) struct Host<'a> {
@@ -74,15 +78,12 @@ impl Host<'_> {
                 }
                 Content::Mask => {}
             }
-            // The null device is as it is.
-            if wanted.path != NULL {
-                wanted.attrs = Some((external.attrs, external.tree_attrs));
-            }
+            wanted.attrs = Some((if wanted.path == NULL { NODE } else { external.attrs }, external.tree_attrs));
             found.push(wanted);
         }
         found.push(Wanted::plain(images::NOTIFY, &text(&self.state.join(notify::NAME))?));
         if !found.iter().any(|m| m.name == NULL) {
-            found.push(Wanted::plain(NULL, NULL));
+            found.push(Wanted { attrs: Some((NODE, Attrs::default())), ..Wanted::plain(NULL, NULL) });
         }
         Ok(found)
     }

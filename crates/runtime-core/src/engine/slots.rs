@@ -3,6 +3,7 @@
 use super::hooks;
 use super::idmap::Namespaces;
 use crate::error::{Context, Error, Result};
+use crate::plan::mount_flags::BORROWED_NODE;
 use crate::plan::mounts::MASK_ATTRS;
 use crate::plan::opens::Open;
 use crate::sys::{self, Errno, Together};
@@ -102,7 +103,8 @@ fn process_directory(proc: &OwnedFd, pid: i32) -> Result<OwnedFd> {
 fn null() -> Result<Option<OwnedFd>> {
     let what = || "bind mount `/dev/null`";
     // A file has no mounts below, so it does not matter whom the mount shares those with.
-    let Some(fd) = where_possible(sys::detached_tree(c"/dev/null", false, false)).context(what)? else { return Ok(None) };
+    let made = sys::detached_tree_with(c"/dev/null", false, false, BORROWED_NODE, 0, 0);
+    let Some(fd) = where_possible(made).context(what)? else { return Ok(None) };
     let st = sys::fstat(fd.as_raw_fd()).context(|| "fstat `/dev/null`")?;
     if st.is_char(1, 3) { Ok(Some(fd)) } else { Err(Error::other("`/dev/null` is not the null device")) }
 }

@@ -4,14 +4,11 @@
 //! it has is covered by name below its descriptor: an entry of one component that is no link leads nowhere else.
 
 use super::{Child, Done, Fail, classic::Change, done_with, resolve, root::READ_ONLY, wire::Code};
-use crate::plan::mount_flags::LOCKED_DOWN;
+use crate::plan::mount_flags::{BORROWED_NODE, LOCKED_DOWN};
 use crate::plan::step::Masks;
-use crate::sys::{self, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, Entries, Errno};
+use crate::sys::{self, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, EntryBuffer, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
-
-/// About 60 entries of 30 bytes are usual.
-pub(super) const LISTING: usize = 4096;
 
 /// What is in the container's `/proc`.
 pub(super) enum Listing {
@@ -19,8 +16,8 @@ pub(super) enum Listing {
     Unread,
     /// Each path is looked up by itself.
     Unusable,
-    /// Everything that is there is in the child's buffer: the directory, the length.
-    Read(RawFd, usize),
+    /// Everything that is there is in the child's buffer: about 60 entries of 30 bytes are usual. The directory.
+    Read(RawFd),
 }
 
 /// An entry right in `/proc`.
@@ -38,6 +35,7 @@ impl Child<'_> {
             Entry::Absent => return Ok(()),
             Entry::Directory(dir, name) => (dir, name, true),
             Entry::File(dir, name) => (dir, name, false),
+            Entry::Elsewhere if self.masked_in_sysfs(dest, by)? => return Ok(()),
             Entry::Elsewhere => return self.mask_anywhere(dest, by),
         };
         let (tree, first) = self.mask_tree(directory, by)?;
@@ -49,6 +47,16 @@ impl Child<'_> {
             // Something was mounted over it.
             Err(_) => self.mask_anywhere(dest, by),
         }
+    }
+
+    /// Covers a directory of the sysfs that was mounted here, where there is a cover to make a copy of; says whether that is done, or nothing is there to
+    /// be covered.
+    fn masked_in_sysfs(&mut self, dest: &CStr, by: Option<Masks>) -> Result<bool, Fail> {
+        let Some((dir, name)) = self.in_sysfs(dest).filter(|_| self.mask_directory.is_some() && !self.classic) else { return Ok(false) };
+        let (tree, _) = self.mask_tree(true, by)?;
+        let done = sys::move_mount_to(tree, dir, name);
+        done_with(tree);
+        Ok(matches!(done, Ok(()) | Err(Errno(libc::ENOENT))))
     }
 
     fn mask_anywhere(&mut self, dest: &CStr, by: Option<Masks>) -> Done {
@@ -140,8 +148,8 @@ impl Child<'_> {
         if matches!(self.listing, Listing::Unread) {
             self.listing = if self.classic { Listing::Unusable } else { read_listing(self.root, &mut self.entries) };
         }
-        let Listing::Read(dir, length) = self.listing else { return Entry::Elsewhere };
-        let mut entries = Entries::of(&self.entries[..length]);
+        let Listing::Read(dir) = self.listing else { return Entry::Elsewhere };
+        let mut entries = self.entries.entries();
         match std::iter::from_fn(|| entries.next_with_type()).find(|(entry, _)| *entry == name) {
             None => Entry::Absent,
             Some((_, libc::DT_DIR)) => Entry::Directory(dir, name),
@@ -165,20 +173,24 @@ impl Child<'_> {
     /// The null device of the tree the process still sees, verified: nothing else may hide files.
     fn null_device(&mut self) -> Result<RawFd, Fail> {
         let tree = self.tree(libc::AT_FDCWD, c"/dev/null", false, false)?;
-        if sys::fstat(tree)?.is_char(1, 3) { Ok(tree) } else { Err(Fail::new(0, Code::WrongType)) }
+        if !sys::fstat(tree)?.is_char(1, 3) {
+            return Err(Fail::new(0, Code::WrongType));
+        }
+        self.change(tree, false, Change { set: BORROWED_NODE, ..Change::default() })?;
+        Ok(tree)
     }
 }
 
 /// Reads the whole directory, if it is a procfs; one with more in it than fits, such as that of a host with all its processes, is not
 /// worth it.
-fn read_listing(root: RawFd, bytes: &mut [u8; LISTING]) -> Listing {
+fn read_listing(root: RawFd, buffer: &mut EntryBuffer) -> Listing {
     const PROC_SUPER_MAGIC: i64 = 0x9fa0;
     let Ok(dir) = resolve::open(root, c"proc", libc::O_RDONLY | libc::O_DIRECTORY, false) else { return Listing::Unusable };
     let mut more = [0; 64];
-    let read = sys::entries(dir, bytes).map(|entries| entries.length());
+    let read = buffer.fill(dir);
     let end = sys::entries(dir, &mut more).map(|entries| entries.length());
     match (sys::fstatfs_type(dir), read, end) {
-        (Ok(PROC_SUPER_MAGIC), Ok(length), Ok(0)) => Listing::Read(dir, length),
+        (Ok(PROC_SUPER_MAGIC), Ok(()), Ok(0)) => Listing::Read(dir),
         _ => {
             done_with(dir);
             Listing::Unusable

@@ -75,7 +75,7 @@ struct Child<'a> {
     mask_directory: Option<RawFd>,
     /// What is in the container's `/proc`, for the paths that are covered there.
     listing: masks::Listing,
-    entries: [u8; masks::LISTING],
+    entries: sys::EntryBuffer,
     /// Some step runs a hook.
     has_hooks: bool,
     /// Some step makes the container's root the working directory.
@@ -107,8 +107,9 @@ struct Child<'a> {
 pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Option<&mut (dyn HandlerProcess + 'static)>) -> ! {
     IN_CHILD.store(true, Ordering::Relaxed);
     sys::close(wire.parents);
-    if let Some(tree) = wire.tree {
-        sys::close(tree);
+    if let Some((first, last)) = wire.tree {
+        // What it fails at is left for execve.
+        let _ = sys::close_span(first, last);
     }
     #[cfg(feature = "trap-alloc")]
     if wire.plant_allocation {
@@ -129,7 +130,7 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
         mask_file: None,
         mask_directory: None,
         listing: masks::Listing::Unread,
-        entries: [0; masks::LISTING],
+        entries: sys::EntryBuffer::new(),
         has_hooks: steps.iter().any(|step| matches!(step, Step::Hook(_))),
         leaves_proc: steps.iter().any(|step| matches!(step, Step::Pivot { .. } | Step::GoToRoot)),
         lives_in_proc: false,

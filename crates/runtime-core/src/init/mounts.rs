@@ -21,12 +21,16 @@ impl Child<'_> {
             MountKind::Fs(f) if c.mounted_at_once(m, f)? => Ok(()),
             MountKind::Fs(f) => {
                 let (tree, replaced) = c.new_fs(f, m.attrs.set)?;
+                // A new file system got its attributes when it was made.
+                let attrs = Attrs::default();
+                if (replaced || !f.wants_target()) && c.finished_by_name(m, attrs, tree)? {
+                    return Ok(());
+                }
                 let target = c.target(m, tree, true)?;
                 if !replaced {
                     c.fill(m, f, tree, target)?;
                 }
-                // A new file system got its attributes when it was made.
-                c.finish(m, Attrs::default(), tree, target)
+                c.finish(m, attrs, tree, target)
             }
             MountKind::Remount(options) => c.remount(m, options),
         })
@@ -35,7 +39,7 @@ impl Child<'_> {
     /// A new file system of which nobody needs the descriptor takes one mount(2) instead of an fsopen(2) and what follows. Where that call
     /// fails, the longer way says why in the kernel's words, or does it all the same.
     fn mounted_at_once(&mut self, m: &MountStep, f: &FsMount) -> Result<bool, Fail> {
-        let more = f.mode_of_target || f.copy_up || f.label.is_some() || m.keep.is_some() || m.propagation != 0;
+        let more = f.wants_target() || m.keep.is_some() || m.propagation != 0;
         // mount(2) would make the file system read-only with the mount.
         let read_only = (m.attrs.set | m.recursive_attrs.set) & ATTR_RDONLY != 0;
         if self.classic || more || read_only || !m.recursive_attrs.is_empty() || matches!(m.dest.to_bytes(), b"" | b"dev") {
@@ -61,6 +65,7 @@ impl Child<'_> {
         if let Some(target) = target {
             done_with(target);
         }
+        self.made(&m.dest);
         Ok(done.is_ok())
     }
 
@@ -72,17 +77,13 @@ impl Child<'_> {
         if bind.copy_link && sys::fstat(tree)?.mode & libc::S_IFMT == libc::S_IFLNK {
             return self.copy_link(m, tree);
         }
-        // In a new sysfs there is that directory, and no link on the way.
-        if let (Source::Cgroup(_), b"sys/fs/cgroup", Some(sysfs), true) =
-            (&bind.source, m.dest.to_bytes(), self.sys, self.is_finished(m, bind, tree))
-            && sys::move_mount_to(tree, sysfs, c"fs/cgroup").is_ok()
-        {
+        // The parent gave a cgroup its attributes when it made the copy.
+        let finished = self.is_finished(m, bind, tree);
+        if finished && self.finished_by_name(m, Attrs::default(), tree)? {
             return Ok(());
         }
         let target = self.target(m, tree, false)?;
-        // The parent gave a cgroup its attributes when it made the copy.
-        let done = self.is_finished(m, bind, tree);
-        self.finish(m, if done { Attrs::default() } else { m.attrs }, tree, target)
+        self.finish(m, if finished { Attrs::default() } else { m.attrs }, tree, target)
     }
 
     /// The parent made the mount and gave it all its attributes.
@@ -156,6 +157,38 @@ impl Child<'_> {
 
     /// Attributes of its own, then the mount is put in its place.
     fn finish(&mut self, m: &MountStep, attrs: Attrs, tree: RawFd, target: RawFd) -> Done {
+        self.set_apart(m, attrs, tree)?;
+        self.attach(tree, target)?;
+        done_with(target);
+        self.attached(m, tree);
+        Ok(())
+    }
+
+    /// The same without a descriptor of the mount point, where its name cannot lead elsewhere; says whether it was done. What stands in the way is
+    /// for the longer way to find.
+    fn finished_by_name(&mut self, m: &MountStep, attrs: Attrs, tree: RawFd) -> Result<bool, Fail> {
+        let in_root = !m.dest.is_empty() && !m.dest.to_bytes().contains(&b'/');
+        let place = self.in_sysfs(&m.dest).or_else(|| in_root.then_some((self.root, &*m.dest)));
+        let Some((dir, name)) = place.filter(|_| !self.classic && m.keep.is_none()) else { return Ok(false) };
+        self.set_apart(m, attrs, tree)?;
+        // It follows no link in the last component.
+        let done = sys::move_mount_to(tree, dir, name).is_ok();
+        if done {
+            self.attached(m, tree);
+        }
+        Ok(done)
+    }
+
+    /// An entry of `/sys`, or one below that, by name below the descriptor of the sysfs that was mounted there. Among the entries of a sysfs there is no
+    /// link, and what is mounted on one of them is a directory, so that nothing leads elsewhere but the last component.
+    pub(super) fn in_sysfs<'p>(&self, dest: &'p CStr) -> Option<(RawFd, &'p CStr)> {
+        let name = dest.to_bytes_with_nul().strip_prefix(b"sys/")?;
+        let shallow = name.iter().filter(|byte| **byte == b'/').count() <= 1;
+        self.sys.filter(|_| shallow).zip(CStr::from_bytes_with_nul(name).ok())
+    }
+
+    /// Gives a mount that is in no place yet its attributes and its propagation.
+    fn set_apart(&mut self, m: &MountStep, attrs: Attrs, tree: RawFd) -> Done {
         let (once, tree_wide) = match m.propagation & MS_REC {
             0 => (m.propagation, 0),
             _ => (0, m.propagation & !MS_REC),
@@ -167,15 +200,28 @@ impl Child<'_> {
             let Attrs { set, clear } = m.recursive_attrs;
             self.change(tree, true, Change { set, clear, propagation: tree_wide })?;
         }
-        self.attach(tree, target)?;
-        done_with(target);
-        if matches!(m.dest.to_bytes(), b"" | b"dev") {
-            self.fresh_dev = matches!(m.kind, MountKind::Fs(_)) && !m.dest.is_empty();
-            self.dev = self.fresh_dev.then_some(tree);
+        Ok(())
+    }
+
+    /// A mount was made. By a link of the image it may lie over `/sys`, whose descriptor then leads to what is covered.
+    fn made(&mut self, dest: &CStr) {
+        let dest = dest.to_bytes();
+        if !(dest == b"proc" || dest.starts_with(b"dev/") || dest.starts_with(b"sys/")) {
+            self.sys = None;
         }
+    }
+
+    /// Remembers what later steps start from.
+    fn attached(&mut self, m: &MountStep, tree: RawFd) {
+        self.made(&m.dest);
+        let is_fs = |kind: &[u8]| matches!(&m.kind, MountKind::Fs(f) if kind.is_empty() || f.fstype.to_bytes() == kind);
         match m.dest.to_bytes() {
-            b"sys" => self.sys = matches!(&m.kind, MountKind::Fs(f) if f.fstype.to_bytes() == b"sysfs").then_some(tree),
-            b"" => self.sys = None,
+            b"" => (self.dev, self.fresh_dev) = (None, false),
+            b"dev" => {
+                self.fresh_dev = is_fs(b"");
+                self.dev = self.fresh_dev.then_some(tree);
+            }
+            b"sys" => self.sys = is_fs(b"sysfs").then_some(tree),
             _ => {}
         }
         match m.keep {
@@ -183,7 +229,6 @@ impl Child<'_> {
             None if self.dev == Some(tree) || self.sys == Some(tree) => {}
             None => done_with(tree),
         }
-        Ok(())
     }
 
     /// Changes the mount that is at the destination.

@@ -1,13 +1,11 @@
 //! Device nodes and links of the container. Not here: bind mounts of the configuration.
 
 use super::{Child, Done, Fail, classic::Change, done_with, resolve, wire::Code};
+use crate::plan::mount_flags::BORROWED_NODE;
 use crate::plan::step::DeviceStep;
 use crate::sys::{self, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
-
-/// MOUNT_ATTR_NOSUID and MOUNT_ATTR_NOEXEC: nothing is executed from a device node.
-const DEVICE_ATTRS: u64 = 0x2 | 0x8;
 
 impl Child<'_> {
     pub(super) fn device(&mut self, d: &DeviceStep) -> Done {
@@ -69,7 +67,7 @@ impl Child<'_> {
         if !same_node(&sys::fstat(tree)?, d) {
             return Err(Fail::new(libc::ENODEV, Code::WrongType));
         }
-        self.change(tree, false, Change { set: DEVICE_ATTRS, ..Change::default() })?;
+        self.change(tree, false, Change { set: BORROWED_NODE, ..Change::default() })?;
         self.attach(tree, target)?;
         done_with(tree);
         done_with(target);

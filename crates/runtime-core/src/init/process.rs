@@ -32,8 +32,10 @@ pub(super) fn credentials(c: &Credentials) -> Done {
     if let Some(groups) = &c.groups {
         set_groups(groups)?;
     }
-    sys::setresgid(c.gid)?;
-    sys::setresuid(c.uid)?;
+    if !c.ids_are_set {
+        sys::setresgid(c.gid)?;
+        sys::setresuid(c.uid)?;
+    }
     sys::capset(c.caps.effective, c.caps.permitted, c.caps.inheritable)?;
     // capset takes away ambient capabilities that are no longer both permitted and inheritable.
     if c.caps.permitted & c.caps.inheritable != 0 {

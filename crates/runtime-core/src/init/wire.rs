@@ -12,8 +12,8 @@ pub(crate) struct Wire {
     pub socket: RawFd,
     /// The parent's end, which the child has no use for: with a copy of it open it would never learn that its parent has died.
     pub parents: RawFd,
-    /// Another descriptor of the parent's that is closed before anything else.
-    pub tree: Option<RawFd>,
+    /// Other descriptors of the parent's that are closed before anything else: the first number and the last.
+    pub tree: Option<(RawFd, RawFd)>,
     /// A trusted procfs, opened by the parent.
     pub proc: RawFd,
     /// `cgroup.procs` files to write `0` to.

@@ -20,9 +20,9 @@ const LINKS: [(&str, &str); 5] = [
 
 /// The steps for default devices, configured devices and links.
 pub(crate) fn compile(cx: &Context<'_>) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+    let mut steps = Vec::with_capacity(cx.spec.linux().devices.len() + DEFAULT.len() + LINKS.len() + 1);
     for (i, d) in cx.spec.linux().devices.iter().enumerate() {
-        steps.push(Step::Device(configured(cx, i, d)?));
+        steps.push(Step::Device(Box::new(configured(cx, i, d)?)));
     }
     let mounts = &cx.spec.mounts;
     if dev_is_the_hosts(mounts) {
@@ -32,14 +32,14 @@ pub(crate) fn compile(cx: &Context<'_>) -> Result<Vec<Step>> {
         let dest = format!("dev/{name}");
         let replaced = steps.iter().any(|s| matches!(s, Step::Device(d) if d.dest.to_bytes() == dest.as_bytes()));
         if !replaced && !mounted_over(mounts, &dest) {
-            steps.push(Step::Device(DeviceStep {
+            steps.push(Step::Device(Box::new(DeviceStep {
                 bind: cx.binds_devices().then(|| c_string(&format!("/{dest}"), || dest.clone())).transpose()?,
                 dest: c_string(&dest, || dest.clone())?,
                 mode: libc::S_IFCHR | 0o666,
                 rdev: libc::makedev(major, minor),
                 uid: 0,
                 gid: 0,
-            }));
+            })));
         }
     }
     let ptmx = [("dev/ptmx", "pts/ptmx")];

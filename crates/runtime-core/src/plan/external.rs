@@ -1,7 +1,8 @@
 //! What a plan's mounts take from the host: a checkpoint does not hold it, and a restore must find it again. Not here: looking for it.
 
+use super::mount_flags::BORROWED_NODE;
 use super::mounts::MASK_ATTRS;
-use super::step::{Attrs, Bind, DeviceStep, MountKind, Source, Step};
+use super::step::{Attrs, Bind, MountKind, Source, Step};
 use crate::error::{Error, Result};
 use std::ffi::CStr;
 
@@ -45,7 +46,11 @@ pub(crate) fn compile(steps: &[Step]) -> Result<Vec<External>> {
                 MountKind::Idmapped { .. } => return Err(Error::invalid(format!("`{}` is an idmapped mount", m.shown))),
                 MountKind::Fs(_) | MountKind::Remount(_) => continue,
             },
-            Step::Device(DeviceStep { bind: Some(path), dest, .. }) => (dest, Content::Path { path: text(path)?, recursive: false }),
+            Step::Device(device) => {
+                let Some(path) = &device.bind else { continue };
+                attrs.set = BORROWED_NODE;
+                (&device.dest, Content::Path { path: text(path)?, recursive: false })
+            }
             Step::Mask { dest, .. } => {
                 attrs = MASK_ATTRS;
                 (dest, Content::Mask)

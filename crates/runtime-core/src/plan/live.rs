@@ -48,7 +48,7 @@ pub(crate) fn add(cx: &Context<'_>) -> Result<ContainerPlan> {
 fn tree(opens: &mut Opens, slot: usize) -> Result<Option<Step>> {
     let Open::Tree { path, recursive, link, shown, .. } = std::mem::replace(&mut opens.0[slot], Open::Late) else { return Ok(None) };
     let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Error::invalid("source: contains a NUL byte"))?;
-    Ok(Some(Step::Tree(TreeStep { slot, path, recursive, link, shown })))
+    Ok(Some(Step::Tree(Box::new(TreeStep { slot, path, recursive, link, shown }))))
 }
 
 /// The plan that removes what is mounted at the destinations, the last one first.

@@ -138,7 +138,8 @@ pub(crate) fn compile(
         parent_opens_sources: user_namespace && (!facts.rootless() || facts.copies_trees) || in_tree,
         in_tree,
     };
-    let mut steps = vec![Step::JoinCgroups];
+    let mut steps = Vec::with_capacity(expected_steps(spec));
+    steps.push(Step::JoinCgroups);
     let own_mounts = ns.has(libc::CLONE_NEWNS as u64);
     let new_network = ns.new & libc::CLONE_NEWNET as u64 != 0;
     let clone_flags = if in_tree { ns.clone_flags & !MOUNT } else { ns.clone_flags };
@@ -164,6 +165,7 @@ pub(crate) fn compile(
         lsm: facts.lsm,
         keep_groups,
         user_namespace,
+        ids: facts.ids_to_keep(user_namespace),
         personality: linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: own_mounts,
@@ -177,6 +179,13 @@ pub(crate) fn compile(
     let rdt = Rdt::compile(&linux, place.id);
     let by_parent = ByParent { net_devices, rdt, ..ByParent::compile(process, user_namespace)? };
     Ok(ContainerPlan { clone_flags, steps, opens: opens.0, id_maps, by_parent })
+}
+
+/// About how many steps a container takes: a list that grows is copied, and leaves memory behind that the container's process has, too.
+fn expected_steps(spec: &Spec<'_>) -> usize {
+    const OF_EACH: usize = 60;
+    let linux = spec.linux();
+    OF_EACH + spec.mounts.len() + linux.devices.len() + linux.masked_paths.len() + linux.readonly_paths.len() + linux.sysctl.0.len()
 }
 
 /// The files of a handler.
@@ -324,7 +333,7 @@ fn change_root(
     output: HookOutput,
 ) -> Result<()> {
     let create = hooks::compile(&hooks.create_container, "createContainer", &hooks::state(who, "created", 0), output)?;
-    steps.extend(create.into_iter().map(Step::Hook));
+    steps.extend(create.into_iter().map(|hook| Step::Hook(Box::new(hook))));
     let cwd = cx.spec.process.as_ref().map_or("", |p| &p.cwd);
     let cwd = mounts::inside(cwd, || "process.cwd".into())?;
     if !cwd.is_empty() {
@@ -398,6 +407,7 @@ pub(crate) fn compile_join(target: &Target<'_>, process: &Process<'_>, options: 
         lsm: target.facts.lsm,
         keep_groups: keeps_groups(target.annotations),
         user_namespace: user,
+        ids: target.facts.ids_to_keep(user),
         personality: target.linux.personality.as_ref(),
         console: process.terminal.then(|| opens.add(Open::Console)),
         bind_console: false,

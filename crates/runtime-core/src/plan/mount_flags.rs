@@ -14,6 +14,9 @@ pub(crate) const ATTR_STRICTATIME: u64 = 0x20;
 pub(crate) const ATTR_NODIRATIME: u64 = 0x80;
 pub(crate) const ATTR_NOSYMFOLLOW: u64 = 0x0020_0000;
 pub(crate) const LOCKED_DOWN: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+/// Of a mount that shows the container a device node of the host's. What is written to a device passes a read-only mount, mode and owner don't: root of a
+/// container without capabilities would else change them for the whole host, as the node's owner.
+pub(crate) const BORROWED_NODE: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NOEXEC;
 
 /// What a word does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

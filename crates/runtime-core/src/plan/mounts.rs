@@ -18,7 +18,11 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// It contains a NUL byte; `field` says where.
 pub(crate) fn c_string(text: &str, field: impl FnOnce() -> String) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::invalid(format!("{}: contains a NUL byte", field())))
+    CString::new(text).map_err(|_| contains_nul(field))
+}
+
+fn contains_nul(field: impl FnOnce() -> String) -> Error {
+    Error::invalid(format!("{}: contains a NUL byte", field()))
 }
 
 /// A path in the container, relative to its root: `.` and empty components dropped, `..` resolved as the kernel would at the root.
@@ -26,20 +30,25 @@ pub(crate) fn c_string(text: &str, field: impl FnOnce() -> String) -> Result<CSt
 /// # Errors
 /// It contains a NUL byte; `field` says where.
 pub(crate) fn inside(path: &str, field: impl FnOnce() -> String) -> Result<CString> {
-    let mut parts: Vec<&str> = Vec::new();
+    let mut inside = Vec::with_capacity(path.len() + 1);
     for part in path.split('/') {
         match part {
             "" | "." => {}
-            ".." => drop(parts.pop()),
-            p => parts.push(p),
+            ".." => inside.truncate(inside.iter().rposition(|byte| *byte == b'/').unwrap_or(0)),
+            part => {
+                if !inside.is_empty() {
+                    inside.push(b'/');
+                }
+                inside.extend_from_slice(part.as_bytes());
+            }
         }
     }
-    c_string(&parts.join("/"), field)
+    CString::new(inside).map_err(|_| contains_nul(field))
 }
 
 /// The steps for all mounts, and those that make some of them read-only at the end.
 pub(crate) fn compile(cx: &Context<'_>, opens: &mut Opens) -> Result<(Vec<Step>, Vec<Step>)> {
-    let (mut steps, mut late) = (Vec::new(), Vec::new());
+    let (mut steps, mut late) = (Vec::with_capacity(cx.spec.mounts.len()), Vec::new());
     for (i, m) in cx.spec.mounts.iter().enumerate() {
         let mount = |steps: &mut Vec<Step>, late: &mut Vec<Step>, opens: &mut Opens| one(cx, i, m, opens, steps, late);
         mount(&mut steps, &mut late, opens).context(|| format!("mounts[{i}] (`{}`)", m.destination))?;

@@ -97,7 +97,7 @@ pub(crate) fn compile(linux: &Linux<'_>, new_user: bool, clear_groups: bool, ope
         let steps = joins
             .iter()
             .filter(|(_, flag, ..)| flags(*flag))
-            .map(|(kind, flag, slot, path)| Step::SetNs(SetNs { slot: *slot, flag: *flag, kind, path: path.clone(), pass }));
+            .map(|(kind, flag, slot, path)| Step::SetNs(Box::new(SetNs { slot: *slot, flag: *flag, kind, path: path.clone(), pass })));
         steps.collect()
     };
     let root = Step::BecomeRoot { clear_groups };

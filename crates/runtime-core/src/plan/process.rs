@@ -19,6 +19,9 @@ use std::ffi::CString;
 /// Used where the environment has no PATH, and for the same reason given to hooks' helpers: CRI-O starts a runtime without one.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Room for the steps of a process that has a bit of everything.
+const USUAL: usize = 24;
+
 /// What the process section alone does not say.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Surroundings<'a> {
@@ -36,6 +39,8 @@ pub(crate) struct Surroundings<'a> {
     pub notify_socket: Option<String>,
     /// The process lives in a user namespace: what that gives no right to, the parent sets.
     pub user_namespace: bool,
+    /// The uid and gid that the process begins with and keeps, all kinds of them.
+    pub ids: Option<(u32, u32)>,
     /// `linux.personality`.
     pub personality: Option<&'a Personality<'a>>,
     /// Where the terminal goes.
@@ -66,7 +71,8 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     let envp = environment(p, s)?;
     let path = || c_string(&p.cwd, || "process.cwd".into());
     let first = s.preserve_fds.saturating_add(s.listen_fds).saturating_add(3);
-    let mut steps = vec![Step::CloseOnExec { first }, Step::Setsid];
+    let mut steps = Vec::with_capacity(USUAL);
+    steps.extend([Step::CloseOnExec { first }, Step::Setsid]);
     if s.handler.is_some() {
         // Without execve the memory is the runtime's: other processes of the container's user must not read it, nor change what is loaded.
         steps.extend([Step::Forget, Step::Undumpable]);
@@ -117,7 +123,7 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     let what = s.handler.map_or(Program::Executable, |handler| handler.program);
     steps.push(Step::Lookup(Box::new(lookup(p, name, what)?)));
     let home = envp.reserved().is_some().then_some(Step::Home { uid: p.user.uid });
-    let argv = Argv::new(argv);
+    let (argv, envp) = (Box::new(Argv::new(argv)), Box::new(envp));
     match s.handler.map(|handler| handler.name) {
         // What it loads is no program to wait for: a bad one is told before the container is there.
         Some(handler) => {
@@ -134,7 +140,7 @@ pub(crate) fn compile(p: &Process<'_>, s: &Surroundings<'_>, start_hooks: Vec<Ho
     steps.extend(seccomp(p.no_new_privileges && s.listener));
     steps.push(Step::Gate { first, keep });
     steps.extend(seccomp(p.no_new_privileges && !s.listener));
-    steps.extend(start_hooks.into_iter().map(Step::Hook));
+    steps.extend(start_hooks.into_iter().map(|hook| Step::Hook(Box::new(hook))));
     steps.extend(end);
     Ok(steps)
 }
@@ -241,6 +247,7 @@ fn credentials(p: &Process<'_>, s: &Surroundings<'_>) -> Result<Credentials> {
     Ok(Credentials {
         uid: p.user.uid,
         gid: p.user.gid,
+        ids_are_set: s.ids == Some((p.user.uid, p.user.gid)),
         groups: groups.filter(|_| !s.setgroups_denied),
         caps: caps(p.capabilities.as_ref()).map(|caps| if s.handler.is_some() { after_execve(caps, p.user.uid) } else { caps })?,
     })

@@ -167,10 +167,11 @@ fn facts() -> impl Strategy<Value = Facts> {
         options: options.iter().map(|o| (*o).to_owned()).collect(),
     };
     let legacy = CgroupLayout::Legacy(vec![hierarchy("cpu", "cgroup", &["cpu", "cpuacct"]), hierarchy("unified", "cgroup2", &[])]);
-    (select(vec![0u32, 1000]), any::<[bool; 4]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
-        |(id, [denied, initial, tree, copies], cgroups)| Facts {
+    (select(vec![0u32, 1000]), any::<[bool; 5]>(), select(vec![CgroupLayout::Unified, legacy])).prop_map(
+        |(id, [denied, initial, tree, copies, settled], cgroups)| Facts {
             euid: id,
             egid: id,
+            settled,
             initial_userns: initial,
             setgroups_denied: denied,
             subordinate: Subordinate { uids: vec![(100_000, 65536)], gids: vec![(100_000, 65536)] },
@@ -248,6 +249,9 @@ fn holds_for_all(plan: &ContainerPlan, no_new_privs: bool, seccomp: bool) -> std
     let ids = at(|s| matches!(s, Step::Credentials(_)));
     let gate = at(|s| matches!(s, Step::Gate { .. }));
     prop_assert!(ids < at(|s| matches!(s, Step::Lookup(_))) && at(|s| matches!(s, Step::Lookup(_))) < gate);
+    let kept = |s: &Step| matches!(s, Step::Credentials(c) if c.ids_are_set);
+    let other = |s: &Step| matches!(s, Step::BecomeRoot { .. }) || matches!(s, Step::SetNs(ns) if ns.flag == libc::CLONE_NEWUSER as u64);
+    prop_assert!(first(plan, kept).is_none() || plan.id_maps.is_none() && first(plan, other).is_none(), "in a user namespace ids change");
     prop_assert_eq!(count(plan, |s| matches!(s, Step::NoNewPrivs)), usize::from(no_new_privs));
     // Without no_new_privs only a privileged process may install a filter; with it, the filter must not hinder what comes before.
     prop_assert_eq!(count(plan, |s| matches!(s, Step::Seccomp)), usize::from(seccomp));

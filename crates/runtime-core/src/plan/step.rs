@@ -18,7 +18,7 @@ pub(crate) enum Step {
     /// Write `0` to each `cgroup.procs` the parent opened.
     JoinCgroups,
     /// setns(2) to the descriptor in the slot.
-    SetNs(SetNs),
+    SetNs(Box<SetNs>),
     /// setns(2) to several namespaces of the process behind the pidfd in the slot (kernel 5.8).
     SetNsOf { pidfd: Slot, flags: u64 },
     /// unshare(2).
@@ -58,7 +58,7 @@ pub(crate) enum Step {
     /// The root directory of the joined mount namespace is the root.
     CurrentRoot,
     /// Make a detached copy of a tree for a later mount.
-    Tree(TreeStep),
+    Tree(Box<TreeStep>),
     /// Take away what is mounted at a path.
     Unmount { dest: CString },
     /// A mount.
@@ -66,7 +66,7 @@ pub(crate) enum Step {
     /// Change attributes of the mount kept in the slot.
     SetAttrs { slot: Slot, set: u64, dest: CString },
     /// A device node.
-    Device(DeviceStep),
+    Device(Box<DeviceStep>),
     /// A symbolic link; an existing entry is left alone.
     Symlink { target: CString, dest: CString },
     /// Make a path unreadable.
@@ -82,7 +82,7 @@ pub(crate) enum Step {
     /// Tell the parent that the mounts are made, wait until its hooks have run.
     Mounted,
     /// Run a hook.
-    Hook(HookStep),
+    Hook(Box<HookStep>),
     /// Make a file, path relative to the root; one that is there is replaced.
     File(Box<FileStep>),
     /// Make a directory that is missing, path relative to the root.
@@ -131,12 +131,15 @@ pub(crate) enum Step {
     /// Find the user's home directory, for an environment that names none.
     Home { uid: u32 },
     /// execve(2). The last entry of an `envp` with [`Argv::reserved`] is replaced by what `Home` found.
-    Exec { argv: Argv, envp: Argv },
+    Exec { argv: Box<Argv>, envp: Box<Argv> },
     /// Let the handler load the program: in place of execve, the first half.
-    Load { handler: &'static str, argv: Argv, envp: Argv },
+    Load { handler: &'static str, argv: Box<Argv>, envp: Box<Argv> },
     /// Close what execve would close, all from `first` on, and let the handler run the program.
     Handle { handler: &'static str, first: u32 },
 }
+
+/// A plan has a hundred of them, in memory that the process which waits has, too; what needs more has a box.
+const _: () = assert!(size_of::<Step>() <= 48);
 
 /// The most descriptors that stay open behind a gate: what hooks write to, and the files of labels.
 pub(crate) const KEPT_SLOTS: usize = 4;
@@ -284,6 +287,13 @@ pub(crate) struct FsMount {
     pub copy_up: bool,
 }
 
+impl FsMount {
+    /// Whether something of what it covers is looked at, or its root is reached again before it is in its place.
+    pub(crate) fn wants_target(&self) -> bool {
+        self.mode_of_target || self.copy_up || self.label.is_some()
+    }
+}
+
 /// A copy of a tree.
 #[derive(Debug, PartialEq)]
 pub(crate) struct TreeStep {
@@ -353,6 +363,8 @@ pub(crate) enum Pivot {
 pub(crate) struct Credentials {
     pub uid: u32,
     pub gid: u32,
+    /// The process has these already, real, effective and saved.
+    pub ids_are_set: bool,
     /// `None`: they stay, because setgroups is denied and nothing was asked for, or because they are to.
     pub groups: Option<Vec<u32>>,
     pub caps: Caps,

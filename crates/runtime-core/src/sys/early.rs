@@ -6,7 +6,7 @@
 //! address, no loop is one that the compiler would make a `memcpy` or `memcmp` of, and system calls are made as the processor makes them. Without
 //! optimisation the compiler calls functions for all of that: such a program is not entered here.
 
-use super::image::{HELD, Header, MemoryMap, Part, TREE, bias};
+use super::image::{FILE_TOO, HELD, Header, MemoryMap, Part, STANDARD_OPEN, TREE, bias};
 use super::mount::{OPEN_TREE_ATTR, OPEN_TREE_CLOEXEC, OPEN_TREE_CLONE, TREES_WITH_ATTRIBUTES};
 use crate::plan::mount_flags::ATTR_RDONLY;
 use std::ffi::{CStr, c_long};
@@ -30,6 +30,8 @@ pub unsafe fn protect_at_entry(stack: *const usize, words: &[u8]) {
     if unsafe { given.has_argument(words) } && is_in_reach() {
         let attr: [u64; 4] = [ATTR_RDONLY, 0, 0, 0];
         let (tree, in_one_call) = read_only(&attr);
+        // The kernel gives the lowest number that is free.
+        STANDARD_OPEN.store(tree > 2, Ordering::Relaxed);
         let tree = above_standard(tree);
         if tree >= 0 {
             // SAFETY: likewise: nobody has written to the program yet.
@@ -205,7 +207,12 @@ unsafe fn move_to(given: &Given, tree: isize) {
         let mapped = unsafe { map_anew(given, bias, file as usize) };
         HELD.store(mapped && set_program(given, bias, file as usize), Ordering::Relaxed);
     }
-    bare(libc::SYS_close, [file as usize, 0, 0, 0, 0, 0]);
+    if file == tree + 1 {
+        // One call closes both.
+        FILE_TOO.store(true, Ordering::Relaxed);
+    } else {
+        bare(libc::SYS_close, [file as usize, 0, 0, 0, 0, 0]);
+    }
 }
 
 /// Maps all parts; whether that was done.
@@ -214,27 +221,52 @@ unsafe fn move_to(given: &Given, tree: isize) {
 /// See [`move_to`].
 #[inline(always)]
 unsafe fn map_anew(given: &Given, bias: usize, file: usize) -> bool {
-    for header in given.headers() {
-        if let Some(part) = Part::of(header, bias, given.page) {
-            let (start, len) = (part.range.start, part.range.len);
-            let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as usize;
-            // What is there is mapped from `offset` of a file with the same content, and was not written to: it is the same afterwards.
-            let mapped = bare(libc::SYS_mmap, [start, len, part.protection as usize, flags, file, part.offset as usize]);
-            if mapped != start as isize {
-                return false;
-            }
-            // As the kernel has done: what is behind the data in their last page is zero, where variables begin there.
-            if part.protection & libc::PROT_WRITE != 0 && header.p_memsz > header.p_filesz {
-                let mut byte = bias.wrapping_add(header.p_vaddr as usize) + header.p_filesz as usize;
-                while byte < start + len {
-                    // SAFETY: in the page that was mapped just now, to be written to, and behind what the file has for it.
-                    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(byte).write_volatile(0) };
-                    byte += 1;
-                }
-            }
+    let headers = given.headers();
+    let mut next = 0;
+    while next < headers.len() {
+        let first = next;
+        next += 1;
+        let Some(mut part) = Part::of(&headers[first], bias, given.page) else { continue };
+        // What lies side by side in the file as well takes one call.
+        while next < headers.len() {
+            let Some(beside) = Part::of(&headers[next], bias, given.page).filter(|beside| part.is_continued_by(beside)) else { break };
+            part.range.len += beside.range.len;
+            next += 1;
+        }
+        let (start, len) = (part.range.start, part.range.len);
+        let flags = (libc::MAP_PRIVATE | libc::MAP_FIXED) as usize;
+        // What is there is mapped from `offset` of a file with the same content, and was not written to: it is the same afterwards.
+        let mapped = bare(libc::SYS_mmap, [start, len, part.protection as usize, flags, file, part.offset as usize]);
+        if mapped != start as isize {
+            return false;
+        }
+        let mut index = first;
+        while index < next {
+            // SAFETY: it was mapped just now.
+            unsafe { clear_behind(&headers[index], bias, given.page) };
+            index += 1;
         }
     }
     true
+}
+
+/// As the kernel has done: what is behind the data in their last page is zero, where variables begin there.
+///
+/// # Safety
+/// The part has just been mapped.
+#[inline(always)]
+unsafe fn clear_behind(header: &Header, bias: usize, page: usize) {
+    if let Some(Part { range, protection, .. }) = Part::of(header, bias, page)
+        && protection & libc::PROT_WRITE != 0
+        && header.p_memsz > header.p_filesz
+    {
+        let mut byte = bias.wrapping_add(header.p_vaddr as usize) + header.p_filesz as usize;
+        while byte < range.start + range.len {
+            // SAFETY: in a page that can be written to, and behind what the file has for it.
+            unsafe { std::ptr::with_exposed_provenance_mut::<u8>(byte).write_volatile(0) };
+            byte += 1;
+        }
+    }
 }
 
 /// As `image::set_program` and `image::set_program_by_map`; whether it was done. Nothing has changed yet of what the kernel has found out about the

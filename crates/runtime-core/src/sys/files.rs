@@ -2,6 +2,7 @@
 
 use super::call::{Result, call};
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 /// Entries of a directory, read into the caller's memory.
@@ -10,11 +11,6 @@ pub(crate) struct Entries<'b> {
 }
 
 impl<'b> Entries<'b> {
-    /// Those of bytes that [`entries`] filled.
-    pub(crate) fn of(bytes: &'b [u8]) -> Self {
-        Self { rest: bytes }
-    }
-
     /// How many bytes they take.
     pub(crate) fn length(&self) -> usize {
         self.rest.len()
@@ -36,6 +32,35 @@ impl<'b> Entries<'b> {
         let entry = self.rest.get(..length)?;
         self.rest = &self.rest[length..];
         Some((CStr::from_bytes_until_nul(entry.get(NAME_AT..)?).ok()?, entry[TYPE_AT]))
+    }
+}
+
+/// Room for the entries of a directory, of which no more is touched than they take.
+pub(crate) struct EntryBuffer {
+    bytes: [MaybeUninit<u8>; EntryBuffer::SIZE],
+    /// So many are set.
+    len: usize,
+}
+
+impl EntryBuffer {
+    /// Bytes.
+    pub(crate) const SIZE: usize = 4096;
+
+    pub(crate) const fn new() -> Self {
+        Self { bytes: [MaybeUninit::uninit(); Self::SIZE], len: 0 }
+    }
+
+    /// As [`entries`]: those that there is room for, from the descriptor's position on.
+    pub(crate) fn fill(&mut self, dir: RawFd) -> Result<()> {
+        self.len = 0;
+        // SAFETY: pointer and length describe the bytes, which the kernel may fill.
+        self.len = unsafe { call!(SYS_getdents64, dir, self.bytes.as_mut_ptr(), Self::SIZE) }?;
+        Ok(())
+    }
+
+    pub(crate) fn entries(&self) -> Entries<'_> {
+        // SAFETY: the kernel has set so many bytes, and MaybeUninit<u8> has the layout of u8.
+        Entries { rest: unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len) } }
     }
 }
 

@@ -3,8 +3,9 @@
 
 use super::call::{Errno, Result, call};
 use super::mount::openat;
+use super::owned::Together;
 use super::shown::OwnStat;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 /// A range of the program in memory, whole pages.
@@ -52,6 +53,14 @@ impl Part {
         let offset = u64::from(header.p_offset).wrapping_sub(inside as u64);
         Some(Self { range: Range { start: start - inside, len }, offset, protection })
     }
+
+    /// Whether the other part is mapped likewise, and lies right behind this one both in memory and in the file.
+    #[inline(always)]
+    pub(super) fn is_continued_by(&self, other: &Self) -> bool {
+        let len = self.range.len;
+        let beside = self.range.start + len == other.range.start && self.offset.wrapping_add(len as u64) == other.offset;
+        beside && self.protection == other.protection
+    }
 }
 
 /// How far from the addresses in its file a program was loaded whose headers are at the address `at`. For [`early`](super::early), too.
@@ -73,6 +82,17 @@ struct Layout {
 /// One more than the number of the descriptor that [`tree_at_entry`] gives away; 0 for none.
 pub(super) static TREE: AtomicI32 = AtomicI32::new(0);
 
+/// Whether the next number is that of the program's file, open by that mount.
+pub(super) static FILE_TOO: AtomicBool = AtomicBool::new(false);
+
+/// What [`standard_descriptors_are_open`] says.
+pub(super) static STANDARD_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the program's entry has seen that it was given all three standard descriptors: that is known where it has made another.
+pub fn standard_descriptors_are_open() -> bool {
+    STANDARD_OPEN.load(Ordering::Relaxed)
+}
+
 /// What [`held_at_entry`] says.
 pub(super) static HELD: AtomicBool = AtomicBool::new(false);
 
@@ -81,13 +101,14 @@ pub(crate) fn held_at_entry() -> bool {
     HELD.load(Ordering::Relaxed)
 }
 
-/// The mount that the program was moved to at its entry. As long as it is open the mount belongs to a namespace of its own, and root of the first
+/// The mount that the program was moved to at its entry, and what else is to be closed with it. As long as it is open the mount belongs to a namespace of its own, and root of the first
 /// user namespace, who has found `/proc/PID/exe` of a process of the program, could make it writable again by mount_setattr(2). The one who closes
 /// the last copy waits until no processor looks at that namespace any more.
-pub(crate) fn tree_at_entry() -> Option<OwnedFd> {
+pub(crate) fn tree_at_entry() -> Option<Together> {
     let number = TREE.swap(0, Ordering::Relaxed) - 1;
-    // SAFETY: `early` has opened it and keeps it for whoever asks first.
-    (number >= 0).then(|| unsafe { OwnedFd::from_raw_fd(number) })
+    let count = 1 + RawFd::from(FILE_TOO.load(Ordering::Relaxed));
+    // SAFETY: `early` has opened them and keeps them for whoever asks first.
+    (number >= 0).then(|| (number..number + count).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect())
 }
 
 /// Maps the program anew from `file`, which has the same content, and makes it the one that `/proc/PID/exe` leads to. What the process has written

@@ -4,6 +4,7 @@
 use super::call::{Errno, Result};
 use super::{close, fstat, fstatfs_type, openat, openat2, readlinkat};
 use std::ffi::CStr;
+use std::mem::MaybeUninit;
 use std::os::fd::RawFd;
 
 pub(crate) const RESOLVE_NO_MAGICLINKS: u64 = 0x02;
@@ -20,24 +21,28 @@ const MOST_LINKS: usize = 40;
 /// How deep a walk goes without openat2(2). Each level is a descriptor.
 const DEEPEST: usize = 128;
 
-/// A path on the stack.
+/// A path on the stack, of which no more is touched than it is long.
 pub(crate) struct PathBuffer {
-    bytes: [u8; PATH_MAX],
+    /// The first `len` are set, and one more, which is zero.
+    bytes: [MaybeUninit<u8>; PATH_MAX],
     len: usize,
 }
 
 impl PathBuffer {
     pub(crate) const fn new() -> Self {
-        Self { bytes: [0; PATH_MAX], len: 0 }
+        let mut bytes = [MaybeUninit::uninit(); PATH_MAX];
+        bytes[0] = MaybeUninit::new(0);
+        Self { bytes, len: 0 }
     }
 
     /// Replaces the content by the parts, one behind the other.
     pub(crate) fn set(&mut self, parts: &[&[u8]]) -> Result<()> {
         self.len = 0;
+        self.bytes[0] = MaybeUninit::new(0);
         self.push(parts)
     }
 
-    /// Appends the parts, one behind the other.
+    /// Appends the parts, one behind the other. On an error those before the one that does not fit are there.
     pub(crate) fn push(&mut self, parts: &[&[u8]]) -> Result<()> {
         for part in parts {
             let end = self.len + part.len();
@@ -45,19 +50,24 @@ impl PathBuffer {
             if end >= PATH_MAX {
                 return Err(Errno(libc::ENAMETOOLONG));
             }
-            self.bytes[self.len..end].copy_from_slice(part);
+            self.bytes[self.len..end].write_copy_of_slice(part);
+            self.bytes[end] = MaybeUninit::new(0);
             self.len = end;
         }
-        self.bytes[self.len] = 0;
         Ok(())
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
+        &self.with_end()[..self.len]
     }
 
     pub(crate) fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or(c"")
+        CStr::from_bytes_until_nul(self.with_end()).unwrap_or(c"")
+    }
+
+    fn with_end(&self) -> &[u8] {
+        // SAFETY: that many bytes are set (`new`, `push`), and MaybeUninit<u8> has the layout of u8.
+        unsafe { std::slice::from_raw_parts(self.bytes.as_ptr().cast(), self.len + 1) }
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) use call::{Errno, Result};
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 pub use early::protect_at_entry;
 pub(crate) use files::*;
+pub use image::standard_descriptors_are_open;
 pub(crate) use image::{held_at_entry, move_program, tree_at_entry};
 pub(crate) use inside::{PATH_MAX, PathBuffer, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_inside};
 pub(crate) use mount::*;

@@ -19,9 +19,20 @@ fn owned(fd: Result<RawFd>) -> Result<OwnedFd> {
 pub(crate) struct Together(Vec<OwnedFd>);
 
 impl Together {
+    /// The numbers.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = RawFd> {
+        self.0.iter().map(AsRawFd::as_raw_fd)
+    }
+
     /// One more.
     pub(crate) fn add(&mut self, fd: OwnedFd) {
         self.0.push(fd);
+    }
+}
+
+impl FromIterator<OwnedFd> for Together {
+    fn from_iter<I: IntoIterator<Item = OwnedFd>>(descriptors: I) -> Self {
+        Self(descriptors.into_iter().collect())
     }
 }
 

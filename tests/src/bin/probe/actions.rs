@@ -42,6 +42,7 @@ pub(crate) fn perform(verb: &str, operands: &[&str]) -> Result<(), String> {
         "seal-by-verity" => emit(&outcome(seal_by_verity(operand(0)?))),
         "try-open" => emit(&outcome(try_open(operand(0)?, operands.get(1).copied().unwrap_or("r")))),
         "try-write" => emit(&outcome(try_write(operand(0)?))),
+        "keep-mode" => emit(&outcome(keep_mode(operand(0)?))),
         "try-mkdir" => emit(&outcome(fs::create_dir(operand(0)?))),
         "write-file" => emit(&outcome(fs::write(operand(0)?, operands[1..].join(" ")))),
         "read-file" => emit(&match fs::read(operand(0)?) {
@@ -234,6 +235,11 @@ fn seal_by_verity(path: &str) -> std::io::Result<()> {
     // SAFETY: the request reads one structure of that type, which lives across the call.
     let rc = unsafe { libc::ioctl(std::os::fd::AsRawFd::as_raw_fd(&file), enable, &raw const arg) };
     if rc == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Sets the mode that a file has already: whether it could be changed, and no harm done.
+fn keep_mode(path: &str) -> std::io::Result<()> {
+    fs::set_permissions(path, fs::metadata(path)?.permissions())
 }
 
 /// A system call by name with plain integers: its result, or its errno. With null pointers an allowed call says
