@@ -5,7 +5,9 @@
 //! `/proc/self/fd/N` here is the trusted procfs of the parent, so nothing is resolved by name a second time. The place is a tmpfs that
 //! covers the old root's `/proc` for as long as one mount takes.
 
-use super::{Child, Done, Fail, PATH_MAX, mounts::clone_tree, resolve, resolve::PathBuffer, wire::Code};
+use super::{
+    Child, Done, Fail, PATH_MAX, mounts::clone_tree, resolve, resolve::Buffer, resolve::PathBuffer, resolve::ShortPath, wire::Code,
+};
 use crate::plan::mount_flags::{
     ATTR_ATIME, ATTR_NOATIME, ATTR_NODEV, ATTR_NODIRATIME, ATTR_NOEXEC, ATTR_NOSUID, ATTR_NOSYMFOLLOW, ATTR_RDONLY, ATTR_STRICTATIME,
 };
@@ -54,9 +56,11 @@ impl Child<'_> {
 
     /// A copy of the tree at a path, or at the descriptor itself where the path is empty, that is to be attached next.
     pub(super) fn tree(&mut self, dir: RawFd, path: &CStr, recursive: bool, link: bool) -> Result<RawFd, Fail> {
-        if !self.classic {
-            return Ok(clone_tree(dir, path, recursive, link)?);
-        }
+        if self.classic { self.classic_tree(dir, path, recursive, link) } else { Ok(clone_tree(dir, path, recursive, link)?) }
+    }
+
+    #[inline(never)]
+    fn classic_tree(&mut self, dir: RawFd, path: &CStr, recursive: bool, link: bool) -> Result<RawFd, Fail> {
         let follow = if link { libc::O_NOFOLLOW } else { 0 };
         let source = if path.is_empty() { dir } else { sys::openat(dir, path, libc::O_PATH | follow, 0)? };
         let original = sys::fstat(source)?;
@@ -74,11 +78,12 @@ impl Child<'_> {
     }
 
     /// A new file system made with mount(2); `flags` are MS_* of the file system.
+    #[inline(never)]
     pub(super) fn classic_new(&mut self, fstype: &CStr, source: &CStr, flags: u64, data: &CStr, attrs: u64) -> Result<RawFd, Fail> {
         let place = self.stage(true)?;
         // Read-only is for the mount and not for the file system, so it comes later.
         let flags = mount_flags(attrs & !ATTR_RDONLY) | flags;
-        let mut path = PathBuffer::new();
+        let mut path = ShortPath::new();
         descriptor_path(&mut path, place)?;
         self.in_proc(|| sys::mount(Some(source), path.as_c_str(), Some(fstype), flags, Some(data)))?;
         let tree = self.staged()?;
@@ -91,9 +96,16 @@ impl Child<'_> {
     /// Changes attributes of a mount, and those of the mounts below it.
     pub(super) fn change(&self, mount: RawFd, recursive: bool, change: Change) -> Done {
         let Change { set, clear, propagation } = change;
-        if !self.classic {
-            return Ok(sys::mount_setattr(mount, recursive, set, clear, propagation)?);
+        if self.classic {
+            self.classic_change(mount, recursive, change)
+        } else {
+            Ok(sys::mount_setattr(mount, recursive, set, clear, propagation)?)
         }
+    }
+
+    #[inline(never)]
+    fn classic_change(&self, mount: RawFd, recursive: bool, change: Change) -> Done {
+        let Change { set, clear, propagation } = change;
         if propagation != 0 {
             let flags = propagation | if recursive { libc::MS_REC } else { 0 };
             self.by_descriptor(None, mount, flags, None)?;
@@ -101,7 +113,7 @@ impl Child<'_> {
         if set | clear == 0 {
             return Ok(());
         }
-        let mut path = PathBuffer::new();
+        let mut path = ShortPath::new();
         descriptor_path(&mut path, mount)?;
         self.in_proc(|| remount(mount, path.as_c_str(), change))?;
         if recursive && self.stage.is_some() { self.change_below(change) } else { Ok(()) }
@@ -198,7 +210,7 @@ impl Child<'_> {
 
     /// mount(2) of what descriptors stand for.
     fn by_descriptor(&self, source: Option<RawFd>, target: RawFd, flags: u64, data: Option<&CStr>) -> Done {
-        let (mut from, mut to) = (PathBuffer::new(), PathBuffer::new());
+        let (mut from, mut to) = (ShortPath::new(), ShortPath::new());
         if let Some(source) = source {
             descriptor_path(&mut from, source)?;
         }
@@ -236,7 +248,7 @@ impl Child<'_> {
 }
 
 /// `self/fd/N`.
-pub(super) fn descriptor_path(path: &mut PathBuffer, fd: RawFd) -> Result<(), Errno> {
+pub(super) fn descriptor_path<const N: usize>(path: &mut Buffer<N>, fd: RawFd) -> Result<(), Errno> {
     let mut digits = [0; 10];
     let mut at = digits.len();
     let mut rest = fd.unsigned_abs();
@@ -328,7 +340,7 @@ mod tests {
 
     #[test]
     fn descriptors_as_paths() {
-        let mut path = PathBuffer::new();
+        let mut path = ShortPath::new();
         for (fd, want) in [(0, c"self/fd/0"), (10, c"self/fd/10"), (i32::MAX, c"self/fd/2147483647")] {
             descriptor_path(&mut path, fd).unwrap();
             assert_eq!(path.as_c_str(), want);

@@ -14,6 +14,7 @@ const DIRECTORY: i32 = libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW;
 
 impl Child<'_> {
     /// Fills the root of `tree`, a detached mount, from the directory it will be mounted on.
+    #[inline(never)]
     pub(super) fn copy_up(&mut self, dest: &CStr, tree: RawFd) -> Done {
         let from = resolve::open(self.root, dest, libc::O_RDONLY | libc::O_DIRECTORY, false)?;
         let to = sys::openat(tree, c".", DIRECTORY, 0)?;

@@ -18,18 +18,18 @@ impl Child<'_> {
             return Err(Fail::new(libc::ENOENT, Code::NotInPath));
         }
         if l.dirs.is_empty() {
-            self.exe.set(&[l.name.to_bytes()])?;
+            self.scratch.exe.set(&[l.name.to_bytes()])?;
             let waits = matches!(self.wire.gate, Gate::Fifo(_));
             if self.handler.is_none() && !self.has_hooks && self.wire.seccomp.is_none() && !waits {
                 self.unchecked = Some(index);
                 return Ok(());
             }
-            return check(self.exe.as_c_str());
+            return check(self.scratch.exe.as_c_str());
         }
         let mut worst = Fail::new(libc::ENOENT, Code::NotInPath);
         for dir in &l.dirs {
-            self.exe.set(&[dir.to_bytes(), l.name.to_bytes()])?;
-            match check(self.exe.as_c_str()) {
+            self.scratch.exe.set(&[dir.to_bytes(), l.name.to_bytes()])?;
+            match check(self.scratch.exe.as_c_str()) {
                 Ok(()) => return Ok(()),
                 Err(Fail { code: Code::NotInPath, .. }) => {}
                 Err(f) => worst = f,
@@ -39,9 +39,9 @@ impl Child<'_> {
     }
 
     pub(super) fn exec(&mut self, argv: &Argv, envp: &Argv) -> Done {
-        let e = sys::execve(self.exe.as_c_str(), argv, envp, Some(self.home.as_c_str()).filter(|h| !h.is_empty()));
+        let e = sys::execve(self.scratch.exe.as_c_str(), argv, envp, self.has_home.then(|| self.scratch.home.as_c_str()));
         if self.unchecked.is_some()
-            && let Err(fail) = check(self.exe.as_c_str())
+            && let Err(fail) = check(self.scratch.exe.as_c_str())
         {
             self.blamed = self.unchecked;
             return Err(fail);
@@ -50,7 +50,7 @@ impl Child<'_> {
             return Err(e.into());
         }
         // The file was there a moment ago, so what is missing is what interprets it.
-        let code = match interpreter(self.exe.as_c_str()) {
+        let code = match interpreter(self.scratch.exe.as_c_str()) {
             Some((path, code)) => {
                 self.set_detail(path.as_c_str().to_bytes());
                 code
@@ -80,6 +80,7 @@ fn check(path: &CStr) -> Done {
 }
 
 /// The interpreter named by a script's first line (execve(2)) or by an ELF file's PT_INTERP (elf(5)).
+#[inline(never)]
 fn interpreter(path: &CStr) -> Option<(PathBuffer, Code)> {
     let fd = sys::openat(libc::AT_FDCWD, path, libc::O_RDONLY | libc::O_NOCTTY | libc::O_NONBLOCK, 0).ok()?;
     let mut head = [0u8; PATH_MAX];

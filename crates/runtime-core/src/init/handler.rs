@@ -44,7 +44,7 @@ impl Child<'_> {
     pub(super) fn load(&mut self, argv: &Argv, envp: &Argv) -> Done {
         let Some(handler) = self.handler.as_deref_mut() else { return Err(Errno(libc::ENOSYS).into()) };
         IN_CHILD.store(false, Ordering::Relaxed);
-        let start = handled::start(self.exe.as_c_str(), argv, envp, self.home.as_c_str());
+        let start = handled::start(self.scratch.exe.as_c_str(), argv, envp, self.scratch.home.as_c_str());
         // Neither is ever dropped: the process ends by the handler or by the failure.
         let wrong = std::mem::ManuallyDrop::new(handled::load(handler, &start));
         self.start = Some(start);

@@ -10,20 +10,14 @@ const MOST: usize = 16 << 20;
 
 impl Child<'_> {
     /// Looks `uid` up; what is found becomes `HOME=…`, and nothing is found where the file is missing, strange or unreadable.
+    #[inline(never)]
     pub(super) fn home(&mut self, uid: u32) {
         let flags = libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOCTTY;
         let Ok(fd) = sys::openat(libc::AT_FDCWD, c"/etc/passwd", flags, 0) else { return };
         if sys::fstat(fd).is_ok_and(|st| st.is_regular()) {
             let mut buf = [0; LINE];
-            let home = &mut self.home;
-            find(
-                uid,
-                &mut buf,
-                |room| sys::read(fd, room).unwrap_or(0),
-                |dir| {
-                    let _ = home.set(&[b"HOME=", dir]);
-                },
-            );
+            let (home, has_home) = (&mut self.scratch.home, &mut self.has_home);
+            find(uid, &mut buf, |room| sys::read(fd, room).unwrap_or(0), |dir| *has_home = home.set(&[b"HOME=", dir]).is_ok());
         }
         sys::close(fd);
     }

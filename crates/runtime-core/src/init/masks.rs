@@ -146,10 +146,10 @@ impl Child<'_> {
         let name = dest.to_bytes_with_nul().strip_prefix(b"proc/").filter(plain);
         let Some(name) = name.and_then(|name| CStr::from_bytes_with_nul(name).ok()) else { return Entry::Elsewhere };
         if matches!(self.listing, Listing::Unread) {
-            self.listing = if self.classic { Listing::Unusable } else { read_listing(self.root, &mut self.entries) };
+            self.listing = if self.classic { Listing::Unusable } else { read_listing(self.root, &mut self.scratch.entries) };
         }
         let Listing::Read(dir) = self.listing else { return Entry::Elsewhere };
-        let mut entries = self.entries.entries();
+        let mut entries = self.scratch.entries.entries();
         match std::iter::from_fn(|| entries.next_with_type()).find(|(entry, _)| *entry == name) {
             None => Entry::Absent,
             Some((_, libc::DT_DIR)) => Entry::Directory(dir, name),

@@ -73,9 +73,8 @@ struct Child<'a> {
     /// Mounts of this namespace that cover masked files and directories, of which copies can be made.
     mask_file: Option<RawFd>,
     mask_directory: Option<RawFd>,
-    /// What is in the container's `/proc`, for the paths that are covered there.
+    /// What the scratch memory has of the container's `/proc`.
     listing: masks::Listing,
-    entries: sys::EntryBuffer,
     /// Some step runs a hook.
     has_hooks: bool,
     /// Some step makes the container's root the working directory.
@@ -92,10 +91,9 @@ struct Child<'a> {
     unchecked: Option<usize>,
     /// The step a failure is to be told of, where it is not the one that found it.
     blamed: Option<usize>,
-    /// The executable found.
-    exe: resolve::PathBuffer,
-    /// `HOME=…`, where it was looked up and found.
-    home: resolve::PathBuffer,
+    scratch: &'static mut sys::Scratch,
+    /// The home directory is in it.
+    has_home: bool,
     /// What runs the program in place of execve, and what it is told.
     handler: Option<&'a mut (dyn HandlerProcess + 'static)>,
     start: Option<HandlerStart>,
@@ -118,6 +116,10 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
     // Handlers of the parent are reset by execve; what it ignores on purpose stays ignored, as with every program it starts. A mask,
     // the parent's own or its caller's, is nothing a program expects.
     let unmasked = sys::set_signal_mask(&SignalMask::NONE);
+    let Some(scratch) = sys::scratch() else {
+        // Each child is a process of its own, and comes here once.
+        sys::exit(1);
+    };
     let mut child = Child {
         wire,
         slots,
@@ -130,7 +132,6 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
         mask_file: None,
         mask_directory: None,
         listing: masks::Listing::Unread,
-        entries: sys::EntryBuffer::new(),
         has_hooks: steps.iter().any(|step| matches!(step, Step::Hook(_))),
         leaves_proc: steps.iter().any(|step| matches!(step, Step::Pivot { .. } | Step::GoToRoot)),
         lives_in_proc: false,
@@ -139,8 +140,8 @@ pub(crate) fn run(steps: &[Step], wire: &Wire, slots: &mut [RawFd], handler: Opt
         classic: false,
         stage: None,
         late: false,
-        exe: resolve::PathBuffer::new(),
-        home: resolve::PathBuffer::new(),
+        scratch,
+        has_home: false,
         handler,
         start: None,
         detail: [0; DETAIL_SIZE],

@@ -3,7 +3,7 @@
 
 use super::{
     Child, Done, Fail, PATH_MAX, classic::Change, classic::descriptor_path, classic::mount_flags, done_with, resolve, resolve::PathBuffer,
-    wire::Code,
+    resolve::ShortPath, wire::Code,
 };
 use crate::plan::mount_flags::ATTR_RDONLY;
 use crate::plan::step::{Attrs, Bind, FsMount, FsOptions, MountKind, MountStep, Source, TreeStep};
@@ -45,7 +45,7 @@ impl Child<'_> {
         if self.classic || more || read_only || !m.recursive_attrs.is_empty() || matches!(m.dest.to_bytes(), b"" | b"dev") {
             return Ok(false);
         }
-        let mut path = PathBuffer::new();
+        let mut path = ShortPath::new();
         let target = match self.in_dev(&m.dest) {
             // The new and empty /dev is this process's own: what it makes there needs no second look.
             Some((dev, name)) if sys::mkdirat(dev, name, 0o755).is_ok() => {
@@ -93,12 +93,16 @@ impl Child<'_> {
     }
 
     fn source(&mut self, source: &Source, recursive: bool, link: bool) -> Result<RawFd, Fail> {
-        let mount_point = match source {
-            Source::Path(path) => return self.tree(libc::AT_FDCWD, path, recursive, link),
+        match source {
+            Source::Path(path) => self.tree(libc::AT_FDCWD, path, recursive, link),
             // Without the calls for detached mounts there is none.
-            Source::Opened(_) => return Err(Fail::from(Errno(libc::ENOSYS))),
-            Source::Cgroup(mount_point) => mount_point,
-        };
+            Source::Opened(_) => Err(Fail::from(Errno(libc::ENOSYS))),
+            Source::Cgroup(mount_point) => self.cgroup_source(mount_point, recursive, link),
+        }
+    }
+
+    #[inline(never)]
+    fn cgroup_source(&mut self, mount_point: &CStr, recursive: bool, link: bool) -> Result<RawFd, Fail> {
         let own = self.wire.cgroup.to_bytes();
         let mut path = PathBuffer::new();
         path.set(&[mount_point.to_bytes(), own])?;
@@ -121,7 +125,7 @@ impl Child<'_> {
     /// The path is walked as for a mount, so that it is the container's; what it leads to is then named by its descriptor.
     pub(super) fn unmount(&self, dest: &CStr) -> Done {
         let mount = resolve::open(self.root, dest, libc::O_PATH | libc::O_NOFOLLOW, false)?;
-        let mut path = PathBuffer::new();
+        let mut path = ShortPath::new();
         descriptor_path(&mut path, mount)?;
         self.in_proc(|| sys::umount2(path.as_c_str(), libc::MNT_DETACH))?;
         done_with(mount);
@@ -129,6 +133,7 @@ impl Child<'_> {
     }
 
     /// The link itself, made anew: what it leads to is for the container to find.
+    #[inline(never)]
     fn copy_link(&mut self, m: &MountStep, link: RawFd) -> Done {
         let (mut text, mut there) = ([0; PATH_MAX], [0; PATH_MAX]);
         // One byte stays as the end mark.

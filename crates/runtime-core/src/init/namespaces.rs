@@ -57,6 +57,7 @@ impl Child<'_> {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn sysctl(&self, path: &CStr, value: &CStr) -> Done {
         let mut full = resolve::PathBuffer::new();
         full.set(&[b"sys/", path.to_bytes()])?;

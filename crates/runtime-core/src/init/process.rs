@@ -68,6 +68,7 @@ impl Child<'_> {
     /// it is the one all modules share.
     ///
     /// Only this process can write to it, with the memory and the credentials of now (proc(5), fs/proc/base.c).
+    #[inline(never)]
     pub(super) fn label_file(&self, file: &CStr) -> Result<RawFd, Errno> {
         let mut path = PathBuffer::new();
         path.set(&[b"self/", file.to_bytes()])?;
@@ -93,6 +94,7 @@ impl Child<'_> {
 
     /// Changes to the working directory; with the runtime's ids first, and once more with the final ones where those have no access (a
     /// network file system).
+    #[inline(never)]
     pub(super) fn cwd(&mut self, path: &CStr, last: bool) -> Done {
         if last && !self.cwd_pending {
             return Ok(());

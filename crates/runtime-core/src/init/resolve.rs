@@ -5,7 +5,7 @@ use crate::sys::{self, Errno};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 
-pub(super) use crate::sys::{PathBuffer, open_inside as open};
+pub(super) use crate::sys::{Buffer, PathBuffer, ShortPath, open_inside as open};
 
 /// Opens a file below `dir` on the way to which there is no symbolic link at all: for the trusted procfs.
 pub(super) fn open_beneath(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd, Errno> {
@@ -27,6 +27,7 @@ pub(super) fn ensure_dir(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<
 const DIRECTORY: i32 = libc::O_PATH | libc::O_DIRECTORY;
 
 /// Makes the missing end of a path. Mostly that is the last component only, so the search for what exists starts there.
+#[inline(never)]
 pub(super) fn make_dirs(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<RawFd, Fail> {
     let bytes = path.to_bytes();
     let mut prefix = PathBuffer::new();
@@ -48,6 +49,7 @@ pub(super) fn make_dirs(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<R
     Ok(at)
 }
 
+#[inline(never)]
 fn make_dir(at: RawFd, name: &[u8]) -> Result<RawFd, Fail> {
     let mut component = PathBuffer::new();
     component.set(&[name])?;
@@ -61,6 +63,7 @@ fn make_dir(at: RawFd, name: &[u8]) -> Result<RawFd, Fail> {
 }
 
 /// The directory of `path` inside `root`, made when missing, and the last component.
+#[inline(never)]
 pub(super) fn parent(root: RawFd, path: &CStr) -> Result<(RawFd, &CStr), Fail> {
     let bytes = path.to_bytes_with_nul();
     let Some(slash) = bytes.iter().rposition(|b| *b == b'/') else { return Ok((root, path)) };

@@ -100,6 +100,7 @@ impl Child<'_> {
 }
 
 /// pivot_root refuses a new root whose parent mount is shared. Which mount that is shows in trying: only a mount point takes the flag.
+#[inline(never)]
 fn make_parent_private(path: &CStr) -> Done {
     let bytes = path.to_bytes();
     let mut prefix = PathBuffer::new();

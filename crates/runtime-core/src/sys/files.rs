@@ -36,10 +36,12 @@ impl<'b> Entries<'b> {
 }
 
 /// Room for the entries of a directory, of which no more is touched than they take.
+// In this order few of them lie in one page.
+#[repr(C)]
 pub(crate) struct EntryBuffer {
-    bytes: [MaybeUninit<u8>; EntryBuffer::SIZE],
-    /// So many are set.
+    /// So many bytes are set.
     len: usize,
+    bytes: [MaybeUninit<u8>; EntryBuffer::SIZE],
 }
 
 impl EntryBuffer {

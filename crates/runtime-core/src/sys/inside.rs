@@ -21,16 +21,25 @@ const MOST_LINKS: usize = 40;
 /// How deep a walk goes without openat2(2). Each level is a descriptor.
 const DEEPEST: usize = 128;
 
-/// A path on the stack, of which no more is touched than it is long.
-pub(crate) struct PathBuffer {
-    /// The first `len` are set, and one more, which is zero.
-    bytes: [MaybeUninit<u8>; PATH_MAX],
+/// Any path, in memory of which no more is touched than the path is long. But a function with one on its stack touches all of it: it makes sure that
+/// there is stack, page by page. So such functions are no part of others (`inline(never)`).
+pub(crate) type PathBuffer = Buffer<PATH_MAX>;
+
+/// Room for `self/fd/N/NAME`.
+pub(crate) type ShortPath = Buffer<288>;
+
+/// A path shorter than `N` bytes.
+// In this order a short one lies in one page.
+#[repr(C)]
+pub(crate) struct Buffer<const N: usize> {
     len: usize,
+    /// The first `len` are set, and one more, which is zero.
+    bytes: [MaybeUninit<u8>; N],
 }
 
-impl PathBuffer {
+impl<const N: usize> Buffer<N> {
     pub(crate) const fn new() -> Self {
-        let mut bytes = [MaybeUninit::uninit(); PATH_MAX];
+        let mut bytes = [MaybeUninit::uninit(); N];
         bytes[0] = MaybeUninit::new(0);
         Self { bytes, len: 0 }
     }
@@ -47,7 +56,7 @@ impl PathBuffer {
         for part in parts {
             let end = self.len + part.len();
             // One byte is kept for the end mark.
-            if end >= PATH_MAX {
+            if end >= N {
                 return Err(Errno(libc::ENAMETOOLONG));
             }
             self.bytes[self.len..end].write_copy_of_slice(part);
@@ -91,6 +100,8 @@ pub(crate) fn open_inside(root: RawFd, path: &CStr, flags: i32, no_symlinks: boo
 
 /// The same without openat2 (before kernel 5.6, or under a filter), component by component. The kernel follows no link here, so nothing that
 /// is renamed meanwhile leads out: a link's text is walked in its turn, and `..` is the directory that the walk came from.
+#[cold]
+#[inline(never)]
 fn walk(root: RawFd, path: &CStr, flags: i32, no_symlinks: bool) -> Result<RawFd> {
     let mut walk = Walk { root, above: [0; DEEPEST], depth: 0 };
     let found = walk.follow(path, flags, no_symlinks);

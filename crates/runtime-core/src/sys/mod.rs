@@ -16,6 +16,7 @@ mod inside;
 mod mount;
 mod owned;
 mod process;
+mod scratch;
 mod shown;
 mod stack;
 
@@ -26,12 +27,13 @@ pub use early::protect_at_entry;
 pub(crate) use files::*;
 pub use image::standard_descriptors_are_open;
 pub(crate) use image::{held_at_entry, move_program, tree_at_entry};
-pub(crate) use inside::{PATH_MAX, PathBuffer, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, open_inside};
+pub(crate) use inside::{Buffer, PATH_MAX, PathBuffer, RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, ShortPath, open_inside};
 pub(crate) use mount::*;
 pub(crate) use owned::{
     Together, detached_mount, detached_tree, detached_tree_with, has_tree_namespaces, inherit_little, inside_root, may_copy_trees,
     memory_file, new_file_system, pidfd, sealable_file, taken_from, tree_namespace,
 };
 pub(crate) use process::*;
+pub(crate) use scratch::{Scratch, scratch};
 pub(crate) use shown::{OwnStat, Shown};
 pub(crate) use stack::trim_stack;
