@@ -173,16 +173,21 @@ impl<'a> Spec<'a> {
 /// # Errors
 /// [`ErrorKind::Invalid`]: `FIELD.PATH: what serde says at line L column C`.
 pub fn parse<'a, T: Deserialize<'a>>(raw: &'a [u8]) -> Result<T> {
-    serde_json::from_slice(raw).map_err(|plain| {
-        let mut d = serde_json::Deserializer::from_slice(raw);
-        let tracked = serde_path_to_error::deserialize::<_, T>(&mut d);
-        let text = match tracked {
-            Err(e) if e.path().iter().next().is_some() => format!("{}: {}", e.path(), e.inner()),
-            _ => plain.to_string(),
-        };
-        // Keys are in it: a newline of theirs must not begin a line of somebody's log.
-        Error::new(ErrorKind::Invalid, one_line(&text))
-    })
+    serde_json::from_slice(raw).map_err(|plain| explained::<T>(raw, &plain))
+}
+
+// What it has on its stack is as large as the whole of a `T`, which nobody shall pay for who is right.
+#[cold]
+#[inline(never)]
+fn explained<'a, T: Deserialize<'a>>(raw: &'a [u8], plain: &serde_json::Error) -> Error {
+    let mut d = serde_json::Deserializer::from_slice(raw);
+    let tracked = serde_path_to_error::deserialize::<_, T>(&mut d);
+    let text = match tracked {
+        Err(e) if e.path().iter().next().is_some() => format!("{}: {}", e.path(), e.inner()),
+        _ => plain.to_string(),
+    };
+    // Keys are in it: a newline of theirs must not begin a line of somebody's log.
+    Error::new(ErrorKind::Invalid, one_line(&text))
 }
 
 /// The text with its control characters escaped.

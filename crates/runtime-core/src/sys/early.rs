@@ -29,15 +29,15 @@ pub unsafe fn protect_at_entry(stack: *const usize, words: &[u8]) {
     // SAFETY: likewise: the arguments are there.
     if unsafe { given.has_argument(words) } && is_in_reach() {
         let attr: [u64; 4] = [ATTR_RDONLY, 0, 0, 0];
-        let (tree, in_one_call) = read_only(&attr);
-        // The kernel gives the lowest number that is free.
-        STANDARD_OPEN.store(tree > 2, Ordering::Relaxed);
-        let tree = above_standard(tree);
+        let (lowest, in_one_call) = read_only(&attr);
+        let tree = above_standard(lowest);
         if tree >= 0 {
             // SAFETY: likewise: nobody has written to the program yet.
             unsafe { move_to(&given, tree) };
             TREE.store(tree as i32 + 1, Ordering::Relaxed);
             TREES_WITH_ATTRIBUTES.store(in_one_call, Ordering::Relaxed);
+            // The kernel gives the lowest number that is free.
+            STANDARD_OPEN.store(lowest > 2, Ordering::Relaxed);
         }
     }
 }
