@@ -3,10 +3,12 @@
 
 use crate::error::{Context, Error, Result};
 use crate::plan::net_devices::NetDevices;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage as Route;
+use netlink_packet_core::{
+    DecodeError, DefaultNla, Emitable, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable, Parseable,
+};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkFlags, LinkHeader};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -75,10 +77,12 @@ impl Side {
             return Err(Error::sys(libc::EEXIST, format!("move the network device `{name}`: there is a `{new}`")));
         }
         let addresses = self.addresses(index).context(|| format!("list the addresses of `{name}`"))?;
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        link.attributes = vec![LinkAttribute::NetNsFd(to.namespace.as_raw_fd()), LinkAttribute::IfName(new.to_owned())];
-        let moved = self.ask(Route::SetLink(link), NLM_F_ACK).context(|| format!("move the network device `{name}`"));
+        let namespace = to.namespace.as_raw_fd().to_ne_bytes().to_vec();
+        let with_end = [new.as_bytes(), b"\0"].concat();
+        let attributes = vec![DefaultNla::new(libc::IFLA_NET_NS_FD, namespace), DefaultNla::new(libc::IFLA_IFNAME, with_end)];
+        let moved = self
+            .ask(Route::SetLink(LinkHeader { index, ..LinkHeader::default() }, attributes), NLM_F_ACK)
+            .context(|| format!("move the network device `{name}`"));
         let arrived = moved.and_then(|_| to.arrive(name, new, addresses));
         if arrived.is_err() && undo && self.index(name).is_err() {
             // It may have either name.
@@ -107,11 +111,8 @@ impl Side {
             self.ask(Route::NewAddress(address), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
                 .context(|| format!("give the network device `{name}` its addresses"))?;
         }
-        let mut link = LinkMessage::default();
-        link.header.index = index;
-        link.header.flags = LinkFlags::Up;
-        link.header.change_mask = LinkFlags::Up;
-        self.ask(Route::SetLink(link), NLM_F_ACK).context(|| format!("set the network device `{name}` up")).map(drop)
+        let up = LinkHeader { index, flags: LinkFlags::Up, change_mask: LinkFlags::Up, ..LinkHeader::default() };
+        self.ask(Route::SetLink(up, Vec::new()), NLM_F_ACK).context(|| format!("set the network device `{name}` up")).map(drop)
     }
 
     /// The addresses that somebody gave the device for good: what is left out, the kernel makes anew.
@@ -127,7 +128,7 @@ impl Side {
 
     /// Sends a request and receives all of its answer, the acknowledgement included.
     fn ask(&self, request: Route, flags: u16) -> io::Result<Vec<Route>> {
-        let mut message = NetlinkMessage::from(request);
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(request));
         message.header.flags = NLM_F_REQUEST | flags;
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
@@ -150,6 +151,58 @@ impl Side {
                     _ => {}
                 }
             }
+        }
+    }
+}
+
+/// The messages that are exchanged here (rtnetlink(7)). The package has an enumeration of all, which brings the code for each of them into the program: 14 kB of
+/// that are addresses, which every process that starts has to relocate.
+#[derive(Debug)]
+enum Route {
+    SetLink(LinkHeader, Vec<DefaultNla>),
+    NewAddress(AddressMessage),
+    GetAddress(AddressMessage),
+    /// One that was not asked for.
+    Other,
+}
+
+impl NetlinkSerializable for Route {
+    fn message_type(&self) -> u16 {
+        match self {
+            Self::SetLink(..) => libc::RTM_SETLINK,
+            Self::NewAddress(_) => libc::RTM_NEWADDR,
+            Self::GetAddress(_) => libc::RTM_GETADDR,
+            Self::Other => libc::NLMSG_NOOP as u16,
+        }
+    }
+
+    fn buffer_len(&self) -> usize {
+        match self {
+            Self::SetLink(header, attributes) => header.buffer_len() + attributes.as_slice().buffer_len(),
+            Self::NewAddress(address) | Self::GetAddress(address) => address.buffer_len(),
+            Self::Other => 0,
+        }
+    }
+
+    fn serialize(&self, buffer: &mut [u8]) {
+        match self {
+            Self::SetLink(header, attributes) => {
+                header.emit(buffer);
+                attributes.as_slice().emit(&mut buffer[header.buffer_len()..]);
+            }
+            Self::NewAddress(address) | Self::GetAddress(address) => address.emit(buffer),
+            Self::Other => {}
+        }
+    }
+}
+
+impl NetlinkDeserializable for Route {
+    type Error = DecodeError;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> std::result::Result<Self, DecodeError> {
+        match header.message_type {
+            libc::RTM_NEWADDR => AddressMessage::parse(payload).map(Self::NewAddress),
+            _ => Ok(Self::Other),
         }
     }
 }
