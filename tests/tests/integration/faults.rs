@@ -267,7 +267,7 @@ fn run_without_room() {
 
 #[test]
 fn run_interrupted() {
-    answered(&pinnace_only!(Need::Root), plain, Errno::EINTR, 43);
+    answered(&pinnace_only!(Need::Root), plain, Errno::EINTR, 31);
 }
 
 #[test]
