@@ -252,22 +252,22 @@ fn answered(t: &Test, kind: fn(&Test) -> Container<'_>, errno: Errno, usual: usi
 
 #[test]
 fn run_without_memory() {
-    answered(&pinnace_only!(Need::Root), plain, Errno::ENOMEM, 31);
+    answered(&pinnace_only!(Need::Root), plain, Errno::ENOMEM, 29);
 }
 
 #[test]
 fn run_without_descriptors() {
-    answered(&pinnace_only!(Need::Root), plain, Errno::EMFILE, 37);
+    answered(&pinnace_only!(Need::Root), plain, Errno::EMFILE, 31);
 }
 
 #[test]
 fn run_without_room() {
-    answered(&pinnace_only!(Need::Root), plain, Errno::ENOSPC, 41);
+    answered(&pinnace_only!(Need::Root), plain, Errno::ENOSPC, 33);
 }
 
 #[test]
 fn run_interrupted() {
-    answered(&pinnace_only!(Need::Root), plain, Errno::EINTR, 31);
+    answered(&pinnace_only!(Need::Root), plain, Errno::EINTR, 27);
 }
 
 #[test]
