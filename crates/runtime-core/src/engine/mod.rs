@@ -36,7 +36,8 @@ mod update;
 
 pub use crate::init::in_child;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub use crate::sys::{protect_at_entry, standard_descriptors_are_open};
+pub use crate::sys::protect_at_entry;
+pub use crate::sys::standard_descriptors_are_open;
 pub use options::{Backends, CheckpointOptions, CreateOptions, ExecOptions, RestoreOptions, StartOptions};
 pub use own_program::{Protection, protect_own_program};
 pub use profile::{Phase, Profile, Side};

@@ -142,9 +142,8 @@ impl Child<'_> {
     /// puts an end to the listing.
     fn entry_of_proc<'p>(&mut self, dest: &'p CStr) -> Entry<'p> {
         // Processes may be there without being listed (proc(5), hidepid).
-        let plain = |name: &&[u8]| !name.contains(&b'/') && !name[0].is_ascii_digit();
-        let name = dest.to_bytes_with_nul().strip_prefix(b"proc/").filter(plain);
-        let Some(name) = name.and_then(|name| CStr::from_bytes_with_nul(name).ok()) else { return Entry::Elsewhere };
+        let plain = |name: &&CStr| !name.to_bytes().contains(&b'/') && !name.to_bytes_with_nul()[0].is_ascii_digit();
+        let Some(name) = resolve::below(dest, b"proc/").filter(plain) else { return Entry::Elsewhere };
         if matches!(self.listing, Listing::Unread) {
             self.listing = if self.classic { Listing::Unusable } else { read_listing(self.root, &mut self.scratch.entries) };
         }

@@ -187,9 +187,8 @@ impl Child<'_> {
     /// An entry of `/sys`, or one below that, by name below the descriptor of the sysfs that was mounted there. Among the entries of a sysfs there is no
     /// link, and what is mounted on one of them is a directory, so that nothing leads elsewhere but the last component.
     pub(super) fn in_sysfs<'p>(&self, dest: &'p CStr) -> Option<(RawFd, &'p CStr)> {
-        let name = dest.to_bytes_with_nul().strip_prefix(b"sys/")?;
-        let shallow = name.iter().filter(|byte| **byte == b'/').count() <= 1;
-        self.sys.filter(|_| shallow).zip(CStr::from_bytes_with_nul(name).ok())
+        let shallow = |name: &&CStr| name.to_bytes().iter().filter(|byte| **byte == b'/').count() <= 1;
+        self.sys.zip(resolve::below(dest, b"sys/").filter(shallow))
     }
 
     /// Gives a mount that is in no place yet its attributes and its propagation.

@@ -43,8 +43,7 @@ impl Child<'_> {
 
     /// `/dev`, where it is open, and the name of an entry right in it.
     pub(super) fn in_dev<'p>(&self, dest: &'p CStr) -> Option<(RawFd, &'p CStr)> {
-        let name = dest.to_bytes_with_nul().strip_prefix(b"dev/").filter(|name| !name.contains(&b'/'))?;
-        self.dev.zip(CStr::from_bytes_with_nul(name).ok())
+        self.dev.zip(resolve::below(dest, b"dev/").filter(|name| !name.to_bytes().contains(&b'/')))
     }
 
     /// A user namespace cannot make device nodes: the host's is bound over an empty file.

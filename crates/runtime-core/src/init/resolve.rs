@@ -16,6 +16,11 @@ pub(super) fn open_beneath(dir: RawFd, path: &CStr, flags: i32) -> Result<RawFd,
     }
 }
 
+/// What is behind `directory`, which ends with a slash, in a path that begins with it.
+pub(super) fn below<'p>(path: &'p CStr, directory: &[u8]) -> Option<&'p CStr> {
+    CStr::from_bytes_with_nul(path.to_bytes_with_nul().strip_prefix(directory)?).ok()
+}
+
 /// Opens a directory inside `root`, making what is missing (mode 0755).
 pub(super) fn ensure_dir(root: RawFd, path: &CStr, no_symlinks: bool) -> Result<RawFd, Fail> {
     match open(root, path, DIRECTORY, no_symlinks) {
